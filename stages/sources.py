@@ -1,0 +1,258 @@
+"""Where pictures come from: Fashion-MNIST, a folder of the user's own, or drawn sketches.
+
+A source names its classes, labels every picture, and reads any of them by index as uint8 [n, S, S], light on
+black. Nothing is held in memory but Fashion-MNIST's 55 MB, so a folder may be as large as the disk.
+"""
+
+import gzip
+import http.client
+import os
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.pictures import PictureError, decode, to_model_input
+from stages import sketches
+from stages.stage import StageError, log
+
+MIRROR_VARIABLE = "FASHION_MNIST_MIRROR"
+DOWNLOADS = Path(".atelier/fashion-mnist")
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
+
+Pixels = NDArray[np.uint8]
+# Indices -> pictures uint8 [n, S, S], and a line for each picture that could not be read (black in the array).
+Reader = Callable[[NDArray[np.int64]], tuple[Pixels, list[str]]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """N labelled pictures.
+
+    Attributes:
+        classes: K names, in the order of the label numbers.
+        labels: int64 [N], each in 0..K-1.
+        test: bool [N], which pictures belong to the source's own test split; None if it has no split.
+        read: reads pictures by index; a picklable value where `slow`.
+        slow: reading costs enough for worker processes to pay.
+    """
+
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    test: NDArray[np.bool_] | None
+    read: Reader
+    slow: bool
+
+
+def stream(source: Source, indices: NDArray[np.int64], chunk: int = 1024) -> Iterator[tuple[Pixels, list[str]]]:
+    """Read pictures in the order of `indices`, a chunk at a time, on all cores where that pays."""
+    chunks = [indices[start : start + chunk] for start in range(0, len(indices), chunk)]
+    cores = os.cpu_count() or 1
+    if not source.slow or len(chunks) == 1 or cores == 1:
+        yield from map(source.read, chunks)
+        return
+    # Spawned, not forked: the same on every system, and safe beside threads.
+    with ProcessPoolExecutor(min(cores, len(chunks)), get_context("spawn"), _adopt, (source.read,)) as pool:
+        yield from pool.map(_work, chunks)
+
+
+_reader: Reader  # a worker's copy, sent once instead of with every chunk
+
+
+def _adopt(reader: Reader) -> None:
+    global _reader
+    _reader = reader
+
+
+def _work(indices: NDArray[np.int64]) -> tuple[Pixels, list[str]]:
+    return _reader(indices)
+
+
+# --- Fashion-MNIST -----------------------------------------------------------------------------------------
+
+
+def fashion_mnist(size: int, downloads: Path = DOWNLOADS) -> Source:
+    """Zalando's Fashion-MNIST, 60,000 + 10,000 pictures, from a mirror or from torchvision's address.
+
+    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv:1708.07747; MIT licence.
+
+    Raises:
+        StageError: a file could not be had, or has the wrong checksum everywhere.
+    """
+    # Imported here: it brings torch, which takes seconds the other sources need not spend.
+    from torchvision.datasets import FashionMNIST
+    from torchvision.datasets.utils import check_integrity
+
+    mirror = os.environ.get(MIRROR_VARIABLE, "")
+    mirrors = ([mirror.rstrip("/") + "/"] if mirror else []) + list(FashionMNIST.mirrors)
+    files = []
+    for name, md5 in FashionMNIST.resources:
+        file = downloads / name
+        if not check_integrity(file, md5):
+            _download(file, md5, mirrors)
+        files.append(file)
+    train, train_labels, test, test_labels = map(_read_idx, files)
+    pictures = np.concatenate([train, test])
+    return Source(
+        classes=tuple(FashionMNIST.classes),
+        labels=np.concatenate([train_labels, test_labels]).astype(np.int64),
+        test=np.arange(len(pictures)) >= len(train),
+        read=lambda indices: (_resized(pictures[indices], size), []),
+        slow=False,
+    )
+
+
+def _download(file: Path, md5: str, mirrors: list[str]) -> None:
+    from torchvision.datasets.utils import download_url
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    problems = []
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)  # torchvision sets none, and a dead network would hang for ever
+    try:
+        for mirror in mirrors:
+            # Kept only once its checksum is right: a wrong or half file dies with the scratch folder.
+            with TemporaryDirectory(dir=file.parent) as scratch:
+                try:
+                    download_url(mirror + file.name, scratch, file.name, md5)
+                except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
+                    reason = "wrong checksum" if "corrupted" in str(error) else str(error)
+                    problems.append(f"{mirror}: {reason}")
+                else:
+                    (Path(scratch) / file.name).replace(file)
+                    return
+    finally:
+        socket.setdefaulttimeout(patience)
+    raise StageError(
+        f"{file.name} could not be had ({'; '.join(problems)}): set {MIRROR_VARIABLE} to an http(s):// or file:// "
+        "folder that holds the four files, or go without network with dataset=sketches"
+    )
+
+
+def _read_idx(file: Path) -> Pixels:
+    """Read an IDX file of bytes; its header tells the shape (yann.lecun.com/exdb/mnist)."""
+    data = gzip.decompress(file.read_bytes())
+    shape = np.frombuffer(data, ">i4", count=data[3], offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
+
+
+def _resized(pictures: Pixels, size: int) -> Pixels:
+    if pictures.shape[1:] == (size, size):
+        return pictures
+    resized = [Image.fromarray(p).resize((size, size), Image.Resampling.BILINEAR) for p in pictures]
+    return np.stack([np.asarray(p) for p in resized])
+
+
+# --- The user's own pictures -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Reads picture files just as the app reads an upload, so training and serving see the same."""
+
+    paths: tuple[str, ...]
+    size: int
+
+    def __call__(self, indices: NDArray[np.int64]) -> tuple[Pixels, list[str]]:
+        pictures = np.zeros((len(indices), self.size, self.size), np.uint8)
+        problems = []
+        for row, index in enumerate(indices):
+            path = Path(self.paths[index])
+            try:
+                pictures[row] = to_model_input(decode(path.read_bytes()), (self.size, self.size))
+            except (PictureError, OSError) as error:
+                problems.append(f"{path.as_posix()} ({error})")
+        return pictures, problems
+
+
+def image_folder(folder: Path, size: int) -> Source:
+    """The user's own pictures: `folder/<class>/*.png`, or the same under `folder/train` and `folder/test`.
+
+    Raises:
+        StageError: no such folder, no classes, an empty class, or different classes in train and test.
+    """
+    if not folder.is_dir():
+        raise StageError(f"data_dir: {folder.as_posix()} is no folder; make one folder a class in it, with pictures")
+    split = (folder / "train").is_dir() and (folder / "test").is_dir()
+    roots = [folder / "train", folder / "test"] if split else [folder]
+    classes = _class_folders(roots[0])
+    if split and _class_folders(roots[1]) != classes:
+        odd = sorted(set(classes) ^ set(_class_folders(roots[1])))
+        raise StageError(
+            f"{folder.as_posix()}: train/ and test/ must hold the same classes; not in both: {', '.join(odd)}"
+        )
+    if len(classes) < 2:
+        raise StageError(
+            f"{folder.as_posix()} holds {len(classes)} class folders; a classifier needs at least two, "
+            f"each with pictures: {folder.as_posix()}/<class name>/*.png|jpg|webp"
+        )
+    paths: list[str] = []
+    labels: list[int] = []
+    test: list[bool] = []
+    for part, root in enumerate(roots):
+        for label, name in enumerate(classes):
+            found = _picture_files(root / name)
+            paths += found
+            labels += [label] * len(found)
+            test += [part == 1] * len(found)
+    return Source(
+        classes=classes,
+        labels=np.array(labels, np.int64),
+        test=np.array(test, np.bool_) if split else None,
+        read=_Files(tuple(paths), size),
+        slow=True,
+    )
+
+
+def _class_folders(root: Path) -> tuple[str, ...]:
+    # Sorted by code point, so that the label numbers are the same on every system.
+    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+
+
+def _picture_files(folder: Path) -> list[str]:
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    pictures = [str(p) for p in files if p.suffix.lower() in SUFFIXES]
+    if not pictures:
+        raise StageError(
+            f"{folder.as_posix()} holds no picture ({', '.join(sorted(SUFFIXES))}): add some or remove the folder"
+        )
+    if left_out := [p.name for p in files if p.suffix.lower() not in SUFFIXES]:
+        log(f"{folder.as_posix()}: left out {len(left_out)} file(s) that are no pictures, such as {left_out[0]}")
+    return pictures
+
+
+# --- Sketches ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Drawer:
+    seed: int
+    size: int
+    labels: NDArray[np.int64]
+
+    def __call__(self, indices: NDArray[np.int64]) -> tuple[Pixels, list[str]]:
+        # A generator for each picture: any part of the set can be drawn anywhere, in any order.
+        drawn = [
+            sketches.draw(int(self.labels[i]), self.size, np.random.default_rng([self.seed, int(i)])) for i in indices
+        ]
+        return np.stack(drawn), []
+
+
+def drawn_sketches(size: int, count: int, seed: int) -> Source:
+    """`count` sketches to train on and a sixth as many to test on, the classes in equal shares."""
+    total = count + max(count // 6, 10)
+    labels = np.arange(total, dtype=np.int64) % len(sketches.CLASSES)
+    return Source(
+        classes=sketches.CLASSES,
+        labels=labels,
+        test=np.arange(total) >= count,
+        read=_Drawer(seed, size, labels),
+        slow=True,
+    )
