@@ -79,12 +79,12 @@ def mirrored(seed: int, count: int) -> NDArray[np.bool_]:
 
 
 def augment(images: Tensor, flip: NDArray[np.bool_], level: str, key: tuple[int, ...]) -> Tensor:
-    """Flip, shift and erase a batch, each picture by its own draw.
+    """Flip, shift and erase, each picture by its own draw.
 
     Args:
         images: uint8 [n, S, S].
         flip: bool [n], which ones to mirror.
-        level: `none`, `light` (flip, shift) or `strong` (flip, shift, erase).
+        level: `none`, `flip`, `shift` (and flip) or `erase` (and shift, and flip).
         key: of the random choices.
 
     Returns:
@@ -93,14 +93,14 @@ def augment(images: Tensor, flip: NDArray[np.bool_], level: str, key: tuple[int,
     if level == "none":
         return images
     draw, device = rng(*key), images.device
-    n, side = len(images), images.shape[-1]
+    n, side, reach = len(images), images.shape[-1], 0 if level == "flip" else SHIFT
     # One gather does flip and shift: rows and columns of a padded picture, by index.
-    rows = np.arange(side) + draw.integers(0, 2 * SHIFT + 1, (n, 1))
-    columns = np.where(flip[:, None], np.arange(side)[::-1], np.arange(side)) + draw.integers(0, 2 * SHIFT + 1, (n, 1))
-    padded = torch.nn.functional.pad(images, (SHIFT,) * 4)
+    rows = np.arange(side) + draw.integers(0, 2 * reach + 1, (n, 1))
+    columns = np.where(flip[:, None], np.arange(side)[::-1], np.arange(side)) + draw.integers(0, 2 * reach + 1, (n, 1))
+    padded = torch.nn.functional.pad(images, (reach,) * 4)
     at = torch.arange(n, device=device)[:, None, None]
     moved = padded[at, _to(rows, device)[:, :, None], _to(columns, device)[:, None, :]]
-    return erase(moved, draw) if level == "strong" else moved
+    return erase(moved, draw) if level == "erase" else moved
 
 
 def erase(images: Tensor, draw: np.random.Generator) -> Tensor:

@@ -77,8 +77,8 @@ def evaluate(prepared: Path, network_file: Path, out: Path, *, seed: int, covera
         )
         write_bytes(folder / "mistakes.png", picture_of_mistakes(test, probabilities, labels, classes))
     log(
-        f"accuracy {accuracy:.2%} ({low:.2%} to {high:.2%}), calibration error {metrics['ece']:.2%}, label sets hold the"
-        f" class {metrics['label_set_coverage']:.1%} of the time with {metrics['label_set_size']:.2f} labels"
+        f"accuracy {accuracy:.2%} ({low:.2%} to {high:.2%}), calibration error {metrics['ece']:.2%}, label sets hold"
+        f" the class {metrics['label_set_coverage']:.1%} of the time with {metrics['label_set_size']:.2f} labels"
     )
 
 

@@ -100,7 +100,7 @@ def export(
             top = [model.predict(images.numpy()).probabilities.argmax(1) for images, _ in test.in_order()]
             accuracy[file.name] = float((np.concatenate(top) == labels).mean())
         serve = int8 if accuracy[int8.name] >= accuracy[fp32.name] - INT8_MAY_LOSE else fp32
-        report = {
+        report: dict[str, Any] = {
             "proof": proof,
             "fp32": {"accuracy": accuracy[fp32.name], "bytes": fp32.stat().st_size, "sha256": sha256(fp32)},
             "int8": {"accuracy": accuracy[int8.name], "bytes": int8.stat().st_size, "sha256": sha256(int8)},
@@ -122,7 +122,7 @@ def export(
 
 def describe(record: dict[str, Any], metrics: dict[str, Any], calibration: dict[str, Any]) -> dict[str, str]:
     """What the file says about itself. No path, time or user: the bytes are a function of the inputs."""
-    version = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text("utf-8"))
+    project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text("utf-8"))
     return {
         "class_names": json.dumps(record["classes"], ensure_ascii=False),
         "dataset": record["data"]["dataset"],
@@ -130,7 +130,7 @@ def describe(record: dict[str, Any], metrics: dict[str, Any], calibration: dict[
         "params": json.dumps(record["data"]["params"] | record["params"]),
         "metrics": json.dumps(metrics),
         "label_set": json.dumps({"coverage": calibration["coverage"], "threshold": calibration["threshold"]}),
-        "project_version": version["project"]["version"],
+        "project_version": project["project"]["version"],
     }
 
 

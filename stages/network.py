@@ -3,6 +3,8 @@
 Normalisation is part of the network and so of the exported graph: training and serving cannot disagree.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +44,8 @@ class Network(nn.Module):
 
     def __init__(self, classes: int, width: int, mean: float = 0.5, std: float = 0.25) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         self.body = nn.Sequential(
@@ -67,7 +71,7 @@ class Network(nn.Module):
         return self.head(self.features(images).mean((2, 3)))
 
 
-def load(path: str, map_location: str = "cpu") -> tuple[Network, dict[str, object]]:
+def load(path: str, map_location: str = "cpu") -> tuple[Network, dict[str, Any]]:
     """Read what `train` wrote: the network, ready to infer, and its record (meta of the data, params).
 
     `weights_only` keeps a file from elsewhere from running code.

@@ -45,7 +45,7 @@ class Params(BaseModel):
     lr: Float = Field(gt=0, le=10)
     weight_decay: Float = Field(ge=0, le=1)
     label_smoothing: Float = Field(ge=0, lt=1)
-    augment: Literal["none", "light", "strong"]
+    augment: Literal["none", "flip", "shift", "erase"]
     precision: Literal["auto", "fp32", "bf16"]
     coverage: Float = Field(ge=0.5, lt=1)
     min_accuracy: Float = Field(ge=0, le=1)

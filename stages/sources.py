@@ -7,7 +7,7 @@ black. Nothing is held in memory but Fashion-MNIST's 55 MB, so a folder may be a
 import gzip
 import http.client
 import os
-import socket
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
 from app.pictures import PictureError, decode, to_model_input
 from stages import sketches
@@ -25,6 +26,7 @@ from stages.stage import StageError, log
 
 MIRROR_VARIABLE = "FASHION_MNIST_MIRROR"
 DOWNLOADS = Path(".atelier/fashion-mnist")
+TIMEOUT = 30  # seconds without a byte, after which a mirror counts as dead
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 
 Pixels = NDArray[np.uint8]
@@ -110,30 +112,40 @@ def fashion_mnist(size: int, downloads: Path = DOWNLOADS) -> Source:
 
 
 def _download(file: Path, md5: str, mirrors: list[str]) -> None:
-    from torchvision.datasets.utils import download_url
+    from torchvision.datasets.utils import check_integrity
 
     file.parent.mkdir(parents=True, exist_ok=True)
     problems = []
-    patience = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)  # torchvision sets none, and a dead network would hang for ever
-    try:
-        for mirror in mirrors:
-            # Kept only once its checksum is right: a wrong or half file dies with the scratch folder.
-            with TemporaryDirectory(dir=file.parent) as scratch:
-                try:
-                    download_url(mirror + file.name, scratch, file.name, md5)
-                except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
-                    reason = "wrong checksum" if "corrupted" in str(error) else str(error)
-                    problems.append(f"{mirror}: {reason}")
-                else:
-                    (Path(scratch) / file.name).replace(file)
-                    return
-    finally:
-        socket.setdefaulttimeout(patience)
+    for mirror in mirrors:
+        # Kept only once its checksum is right: a wrong or half file dies with the scratch folder.
+        with TemporaryDirectory(dir=file.parent) as scratch:
+            part = Path(scratch) / file.name
+            try:
+                _fetch(mirror + file.name, part)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                problems.append(f"{mirror}: {error}")
+                continue
+            if check_integrity(part, md5):
+                part.replace(file)
+                return
+            problems.append(f"{mirror}: wrong checksum")
     raise StageError(
         f"{file.name} could not be had ({'; '.join(problems)}): set {MIRROR_VARIABLE} to an http(s):// or file:// "
         "folder that holds the four files, or go without network with dataset=sketches"
     )
+
+
+def _fetch(url: str, target: Path) -> None:
+    # Not torchvision's own: it sets no time limit, and stumbles over file:// addresses.
+    with (
+        urllib.request.urlopen(url, timeout=TIMEOUT) as answer,  # noqa: S310 - the user's own mirror may be a file
+        target.open("wb") as out,
+        tqdm(desc=target.name, total=int(answer.headers["Content-Length"] or 0) or None, unit="B", unit_scale=True,
+             disable=None) as bar,
+    ):  # fmt: skip
+        while chunk := answer.read(1 << 16):
+            out.write(chunk)
+            bar.update(len(chunk))
 
 
 def _read_idx(file: Path) -> Pixels:

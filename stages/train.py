@@ -9,6 +9,7 @@ Stopped at any moment, it goes on from the last finished epoch and ends with the
 stopped: see `stages/checkpoint.py`. SIGTERM saves at once and exits with 143.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -24,12 +25,14 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from stages import batches, checkpoint, params
+from stages.muon import Muon
 from stages.network import Network
 from stages.stage import StageError, log, read_json, run, sha256
 
 WARM_UP = 0.2  # share of the steps in which the learning rate rises
+MUON_SCALE = 10  # Muon's learning rate in units of AdamW's, which is `lr`
 CHECK_EVERY = 50  # steps between looks at the loss; each look waits for the device
-CODE = [Path(__file__).with_name(f"{name}.py") for name in ("train", "network", "batches")]
+CODE = [Path(__file__).with_name(f"{name}.py") for name in ("train", "network", "batches", "muon")]
 
 
 def train(
@@ -60,22 +63,15 @@ def train(
     log(f"training on {device.type} in {str(dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads")
     torch.manual_seed(seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "mps")  # which lacks some
 
     data = batches.read_split(prepared, "train", device)
     val = batches.read_split(prepared, "val", device)
     mirrored = batches.mirrored(seed, len(data))
-    network = Network(len(meta["classes"]), width, *pixel_statistics(data)).to(
-        device, memory_format=torch.channels_last
+    network = (
+        Network(len(meta["classes"]), width, *pixel_statistics(data)).to(device).to(memory_format=torch.channels_last)
     )
-    # Weight decay for what multiplies, none for shifts and scales.
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-        lr=lr,
-        betas=(0.9, 0.99),
-    )
+    optimizers = make_optimizers(network, lr, weight_decay)
     steps = len(data) // min(batch_size, len(data))  # in an epoch
 
     inputs = {"data": meta["sha256"], "recipe": recipe, "code": sha256(*CODE), "torch": torch.__version__,
@@ -87,14 +83,15 @@ def train(
     first = 0  # step to go on from
     if state := checkpoint.load(file, device):
         network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         history, first, losses, hits = state["history"], state["step"], state["losses"], state["hits"]
         log(f"going on from epoch {len(history) + 1}, step {first + 1}")
     record_curves(curves, history)
 
     def save(step: int) -> None:
         check_finite(losses, len(history) * steps, epochs * steps, lr)
-        checkpoint.save(file, {"network": network.state_dict(), "optimizer": optimizer.state_dict(),
+        checkpoint.save(file, {"network": network.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
                                "history": history, "step": step, "losses": losses, "hits": hits})  # fmt: skip
 
     asked_to_stop = listen_for_sigterm()
@@ -106,14 +103,17 @@ def train(
             images, labels = data.take(todo[step])
             flip = mirrored[todo[step]] ^ bool(epoch % 2)
             images = batches.augment(images, flip, augment, (seed, 3, epoch, step))
-            for group in optimizer.param_groups:
-                group["lr"] = one_cycle(epoch * steps + step, epochs * steps, lr)
+            share = one_cycle(epoch * steps + step, epochs * steps)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak"] * share
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 scores = network(images)
                 loss = F.cross_entropy(scores, labels, label_smoothing=label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            network.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            for optimizer in optimizers:
+                optimizer.step()
             losses[step] = loss.detach()
             hits += (scores.argmax(1) == labels).sum()
             if step % CHECK_EVERY == 0:
@@ -130,7 +130,7 @@ def train(
             "train/accuracy": hits.item() / (steps * len(todo[0])),
             "val/loss": val_loss,
             "val/accuracy": val_accuracy,
-            "lr": optimizer.param_groups[0]["lr"],
+            "lr": lr * one_cycle((epoch + 1) * steps - 1, epochs * steps),
         }
         log(
             f"epoch {epoch + 1}/{epochs}: train loss {entry['train/loss']:.4f}, accuracy {entry['train/accuracy']:.2%};"
@@ -143,7 +143,8 @@ def train(
         record_speed(speed, epoch, rate)
         save(0)
 
-    record = {"classes": meta["classes"], "data": meta, "params": recipe, "val": history[-1]}
+    # Through JSON, so that the pickled bytes do not tell which strings a resumed run had read from its checkpoint.
+    record = json.loads(json.dumps({"classes": meta["classes"], "data": meta, "params": recipe, "val": history[-1]}))
     checkpoint.save(network_file, {"record": record, "state": network.cpu().state_dict()})
     file.unlink()
 
@@ -175,10 +176,31 @@ def pixel_statistics(data: batches.Split) -> tuple[float, float]:
     return mean, max(variance, 1e-6) ** 0.5
 
 
-def one_cycle(step: int, steps: int, peak: float) -> float:
-    """Learning rate: straight up to `peak`, straight down to nearly nothing (Smith, arXiv:1708.07120)."""
+def make_optimizers(network: Network, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Muon for the convolutions between features; AdamW for the first, which sees pixels, the head and the norms.
+
+    Weight decay for what multiplies, none for shifts and scales. `peak` is what `one_cycle` scales.
+    """
+    weights = [p for p in network.parameters() if p.ndim > 1]
+    hidden = [p for p in weights if p.ndim == 4 and p is not weights[0]]
+    others = [weights[0], *(p for p in weights if p.ndim == 2)]
+    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    muon = Muon(hidden, lr=MUON_SCALE * lr, weight_decay=weight_decay)
+    adamw = torch.optim.AdamW(
+        [{"params": others, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=lr,
+        betas=(0.9, 0.99),
+    )
+    for optimizer in (muon, adamw):
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return [muon, adamw]
+
+
+def one_cycle(step: int, steps: int) -> float:
+    """Share of the peak learning rate: straight up to 1, straight down to nearly nothing (Smith, arXiv:1708.07120)."""
     done = (step + 1) / (steps + 1)
-    return peak * min(done / WARM_UP, (1 - done) / (1 - WARM_UP))
+    return min(done / WARM_UP, (1 - done) / (1 - WARM_UP))
 
 
 def check_finite(losses: torch.Tensor, before: int, steps: int, peak: float) -> None:
@@ -192,7 +214,7 @@ def check_finite(losses: torch.Tensor, before: int, steps: int, peak: float) -> 
         step = before + int(bad[0])
         raise StageError(
             f"the loss is {losses[bad[0]].item()} at step {step + 1} of {steps}, learning rate "
-            f"{one_cycle(step, steps, peak):.3g}: lower lr (it is {peak:g}); nothing was written"
+            f"{peak * one_cycle(step, steps):.3g}: lower lr (it is {peak:g}); nothing was written"
         )
 
 
@@ -230,7 +252,7 @@ def record_speed(folder: Path, epoch: int, rate: float) -> None:
 
 def live(folder: Path, resume: bool = False) -> Any:
     """A dvclive logger that leaves dvc.yaml and experiments to DVC."""
-    from dvclive import Live  # here, since it imports much of DVC
+    from dvclive.live import Live  # here, since it imports much of DVC
     from scmrepo.exceptions import SCMError
 
     try:

@@ -1,0 +1,277 @@
+"""The page: one picture in, the answer in words, bars and two small pictures out.
+
+Written for a person who has never heard of a model file. Nothing on it is fetched from another machine, and what is
+uploaded is deleted within twenty minutes.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import gradio as gr
+import numpy as np
+import numpy.typing as npt
+from fastapi import FastAPI
+from gradio.data_classes import ImageData
+from PIL import Image
+
+from app import drawing
+from app.classifier import Classifier
+from app.pictures import MAX_BYTES, MB, PictureError, decode, to_model_input
+from app.samples import row
+
+ENLARGED = 280  # pixels; the least side of the two small pictures, so that a screen need not blur them
+TOP_CLASSES = 5
+CLEANING = (300, 900)  # seconds: how often, and from which age, files of visitors are deleted
+HEAT = np.array([255, 122, 0], np.float32)  # an orange that shows on black and on white
+CSS_FILE = Path(__file__).with_name("page.css")
+WAITING = '<p class="waiting">Choose, photograph or draw a garment, and the answer appears here.</p>'
+BLANK = '<p class="waiting">This picture is blank: there is nothing on it to recognise.</p>'
+
+Result = tuple[str, dict[str, float] | None, npt.NDArray[np.uint8] | None, npt.NDArray[np.uint8] | None, Any]
+
+
+def theme() -> gr.themes.Base:
+    """Calm greys and one accent, set in the fonts that the visitor's own machine has."""
+    base = gr.themes.Soft(
+        primary_hue="orange",
+        secondary_hue="orange",
+        neutral_hue="stone",
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "Consolas", "monospace"],
+    )
+    # Darker than the theme's own, which are hard to read on white.
+    return base.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        color_accent="*primary_700",
+        body_background_fill="*neutral_50",
+        block_background_fill="white",
+    )
+
+
+def build(classifier: Classifier, samples: Sequence[Path], max_bytes: int = MAX_BYTES) -> gr.Blocks:
+    """Lays out the page and connects it with the classifier.
+
+    Args:
+        classifier: answers.
+        samples: picture files to click on; may be empty.
+        max_bytes: the largest picture file accepted.
+    """
+
+    def classify(data: bytes | None) -> Result:
+        """Says what is on a picture: the answer in words, the classes with their probabilities, the picture that
+        the model sees, and the same with the places that spoke for the answer in orange."""
+        return _answer(classifier, data, max_bytes)
+
+    def classify_drawing(value: str | None) -> Result:
+        """Like classify, for a drawing that is sent as data:image/png;base64,…"""
+        try:
+            return _answer(classifier, drawing.read(value, max_bytes), max_bytes)
+        except PictureError as error:
+            raise _sentence(error) from None
+
+    def pick_sample(number: str | None) -> tuple[Image.Image, Any]:
+        """One of the sample pictures, by its number."""
+        try:
+            path = dict(enumerate(samples))[int(number or 0)]
+        except (KeyError, ValueError, TypeError):
+            raise gr.Error("There is no sample of this number.", print_exception=False) from None
+        with Image.open(path) as image:
+            return image.copy(), gr.Tabs(selected="picture")
+
+    with gr.Blocks(title="Atelier", analytics_enabled=False, delete_cache=CLEANING, fill_width=True) as blocks:
+        gr.HTML(_introduction(classifier), elem_id="introduction")
+        with gr.Row(equal_height=False, elem_id="columns"):
+            with gr.Column(min_width=300):
+                with gr.Tabs(selected="picture") as tabs:
+                    with gr.Tab("Picture", id="picture"):
+                        picture = gr.Image(
+                            label="Picture of a garment",
+                            show_label=False,
+                            type="filepath",
+                            image_mode=None,
+                            format="png",  # a sample has to arrive bit for bit
+                            sources=["upload", "webcam", "clipboard"],
+                            height=300,
+                            buttons=[],
+                            placeholder="# Drop a picture here\n"
+                            f"or click to choose one\n\nPNG, JPEG, WebP, GIF or BMP, up to {max_bytes / MB:g} MB",
+                            elem_id="picture",
+                        )
+                    with gr.Tab("Draw", id="draw"):
+                        sketch = drawing.pad()
+                gallery = row(samples)
+            with gr.Column(min_width=300):
+                words = gr.HTML(WAITING, label="Answer", elem_id="answer")
+                with gr.Column(visible=False) as details:
+                    gr.HTML("<h2>Most likely</h2>", elem_classes="heading")
+                    bars = gr.Label(
+                        label="Most likely classes",
+                        num_top_classes=TOP_CLASSES,
+                        show_heading=False,
+                        show_label=False,
+                        elem_id="bars",
+                    )
+                    with gr.Row(elem_id="views"):
+                        seen = _view("What the model sees", "The picture as the model sees it, light on black")
+                        evidence = _view("What spoke for it", "The same picture, its decisive places in orange")
+        gr.HTML(_small_print(), elem_id="small-print")
+
+        results = [words, bars, seen, evidence, details]
+        picture.preprocess = _read_upload  # type: ignore[method-assign, assignment]
+        shared: dict[str, Any] = {"outputs": results, "concurrency_limit": 4, "show_progress": "hidden"}
+        picked = gallery.click(pick_sample, gallery, [picture, tabs], api_name="sample", show_progress="hidden")
+        for event in (
+            # Not change: that comes twice where one picture takes the place of another.
+            picture.input(classify, picture, api_name="classify", trigger_mode="always_last", **shared),
+            picked.success(classify, picture, api_visibility="private", **shared),
+            sketch.input(classify_drawing, sketch, api_name="classify_drawing", trigger_mode="always_last", **shared),
+        ):
+            # A refused picture must not leave the last one's answer beside it.
+            event.failure(lambda: _nothing(WAITING), outputs=results, api_visibility="private", queue=False)
+    return cast(gr.Blocks, blocks)
+
+
+def mount(app: FastAPI, blocks: gr.Blocks, max_bytes: int = MAX_BYTES) -> None:
+    """Puts the page at ``/`` of an application."""
+    # While this flag is unset, Gradio does not ask whether a path in a request was uploaded by a visitor, and copies
+    # any file of the machine to where it can be fetched. Its own launch() sets the flag, mounting does not.
+    blocks.has_launched = True
+    for block in blocks.blocks.values():
+        _refuse_addresses(block)
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        max_file_size=max_bytes,
+        show_error=False,  # what is not a gr.Error would tell paths of this machine
+        favicon_path=str(Path(__file__).with_name("favicon.png")),
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        pwa=False,
+        theme=theme(),
+        css_paths=CSS_FILE,
+    )
+
+
+def _answer(classifier: Classifier, data: bytes | None, max_bytes: int) -> Result:
+    if data is None:
+        return _nothing(WAITING)
+    try:
+        seen = to_model_input(decode(data, max_bytes), classifier.image_size)
+    except PictureError as error:
+        raise _sentence(error) from None
+    if seen.min() == seen.max():
+        return _nothing(BLANK)
+    prediction = classifier.predict(seen[None])
+    probabilities = prediction.probabilities[0]
+    names = classifier.class_names
+    shortlist = [names[index] for index in classifier.label_set(probabilities)]
+    return (
+        _in_words(shortlist, float(probabilities.max()), classifier.coverage),
+        {name: float(p) for name, p in zip(names, probabilities, strict=True)},
+        _enlarge(seen),
+        _overlay(seen, prediction.heatmaps[0]),
+        gr.Column(visible=True),
+    )
+
+
+def _nothing(message: str) -> Result:
+    return message, None, None, None, gr.Column(visible=False)
+
+
+def _sentence(error: PictureError) -> gr.Error:
+    return gr.Error(error.message, title="This picture cannot be used", print_exception=False)
+
+
+def _in_words(shortlist: Sequence[str], probability: float, coverage: float) -> str:
+    """The answer as HTML; class names may be a user's folder names and are escaped."""
+    names = [html.escape(name) for name in shortlist]
+    sure = "more than 99%" if probability > 0.99 else f"{probability:.0%}"
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    return (
+        f'<div role="status"><p class="verdict">{names[0]}</p>'
+        f'<p class="sure">{sure} sure</p>'
+        f'<p class="shortlist">Shortlist: <strong>{listed}</strong></p>'
+        f'<p class="promise">The shortlist holds the right answer for {100 * coverage:.3g}% of pictures like '
+        "those the model was tested on.</p></div>"
+    )
+
+
+def _introduction(classifier: Classifier) -> str:
+    names = ", ".join(html.escape(name) for name in classifier.class_names)
+    accuracy = classifier.metadata.get("metrics", {}).get("accuracy")
+    record = f" It was right on {accuracy:.1%} of the pictures it was tested on." if accuracy else ""
+    return (
+        "<h1>Atelier</h1><p>Show it one garment, and it says which of "
+        f"{len(classifier.class_names)} kinds it is.{record}</p><p class='kinds'>{names}</p>"
+    )
+
+
+def _small_print() -> str:
+    return (
+        "<p>The model knows single garments on a plain ground, as in a catalogue. It knows nothing of people. "
+        f"Pictures are not kept: they are deleted within {sum(CLEANING) // 60} minutes.</p>"
+    )
+
+
+def _view(label: str, alt_text: str) -> gr.Image:
+    with gr.Column(min_width=130):
+        gr.HTML(f"<h2>{label}</h2>", elem_classes="heading")
+        return gr.Image(
+            label=label,
+            show_label=False,
+            alt_text=alt_text,
+            format="png",
+            interactive=False,
+            buttons=[],
+            container=False,
+            elem_classes="view",
+        )
+
+
+def _enlarge(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Whole-number enlargement, each pixel a square: uint8 [H, W] to [H * n, W * n]."""
+    factor = max(1, -(-ENLARGED // max(picture.shape)))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _overlay(seen: npt.NDArray[np.uint8], heatmap: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """The picture uint8 [H, W] under its heat map float32 [h, w], as uint8 RGB [H * n, W * n, 3]."""
+    grey = _enlarge(seen)
+    # What spoke against the class is no heat; without any evidence the picture stays as it is.
+    heat = np.maximum(heatmap, 0)
+    heat = heat / max(float(heat.max()), 1e-6)
+    size = (grey.shape[1], grey.shape[0])
+    heat = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+    weight = 0.75 * heat[..., None]
+    return (grey[..., None] * (1 - weight) + HEAT * weight + 0.5).astype(np.uint8)
+
+
+def _read_upload(payload: ImageData | None) -> bytes | None:
+    """Stands in for Gradio's own reading of an upload, which decodes without our limits and names paths."""
+    if payload is None or not payload.path:
+        return None
+    try:
+        return Path(payload.path).read_bytes()
+    except OSError:
+        raise gr.Error("The upload is gone; please send it again.", print_exception=False) from None
+
+
+def _refuse_addresses(block: gr.blocks.Block) -> None:
+    """Keeps Gradio from fetching what a request names by its address; whatever the input, it may hold one."""
+    move = block.async_move_resource_to_block_cache
+
+    async def only_files(path: str | Path | None) -> str | None:
+        if path is not None and "://" in str(path):
+            raise gr.Error("Please send a file, not an address.", print_exception=False)
+        return await move(path)
+
+    block.async_move_resource_to_block_cache = only_files  # type: ignore[method-assign, assignment]

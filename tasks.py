@@ -1,0 +1,242 @@
+"""The vocabulary: people, hooks and CI say these tasks. `uv run invoke --list` shows them."""
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+import webbrowser
+from collections.abc import Iterable
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+from rich.console import Console
+from rich.table import Table
+
+DEMO = Path("demo/models")
+# Small enough for a minute on two cores; what is not named here is the user's own params.yaml.
+DEMO_PARAMS = {
+    "seed": 1,
+    "dataset": "sketches",
+    "data_dir": "data/pictures",
+    "image_size": 28,
+    "sketches": 12000,
+    "width": 48,
+    "epochs": 6,
+    "batch_size": 256,
+    "lr": 0.005,
+    "augment": "shift",
+    "min_accuracy": 0.5,
+}
+HOST = "127.0.0.1"
+EXPORTS = {"requirements/app.txt": ["--no-default-groups"], "requirements/train.txt": ["--no-group", "dev"]}
+
+
+def call(*command: str, env: dict[str, str] | None = None, quiet: bool = False) -> int:
+    """Run a command with the terminal's own input and output; return its exit status."""
+    output = subprocess.DEVNULL if quiet else None
+    return subprocess.run(
+        command, env={**os.environ, **(env or {})}, stdout=output, stderr=output, check=False
+    ).returncode
+
+
+def must(*command: str, env: dict[str, str] | None = None) -> None:
+    """Run a command; end the task with its status, and no traceback, if it fails."""
+    if status := call(*command, env=env):
+        raise Exit(f"`{' '.join(command)}` failed", code=status)
+
+
+def dvc(*arguments: str) -> tuple[str, ...]:
+    """DVC as this Python has it: no other installation on the PATH gets in between."""
+    return (sys.executable, "-m", "dvc", *arguments)
+
+
+def settings(values: dict[str, object]) -> list[str]:
+    """`-S key=value` for each param."""
+    return [word for key, value in values.items() for word in ("-S", f"{key}={value}")]
+
+
+def run_experiment(name: str, values: dict[str, object]) -> int:
+    """Run the pipeline as an experiment in a folder of its own, leaving the workspace alone; return the status."""
+    call(*dvc("exp", "remove", name), quiet=True)  # of an earlier run: a name is given once
+    return call(*dvc("exp", "run", "--temp", "--name", name, *settings(values)), env=identity())
+
+
+def identity() -> dict[str, str]:
+    """A name for the commit that holds an experiment, where git knows none."""
+    known = subprocess.run(["git", "config", "user.email"], capture_output=True, check=False).stdout.strip()
+    who = {"NAME": "atelier", "EMAIL": "atelier@localhost"}
+    return {} if known else {f"GIT_{role}_{k}": v for role in ("AUTHOR", "COMMITTER") for k, v in who.items()}
+
+
+@task(help={"serve": "open the page at the end (--no-serve: don't)", "port": "of the page"})
+def demo(_: Context, serve: bool = True, port: int = 7860) -> None:
+    """Run the whole pipeline on built-in drawings, beside your own work, and open the page."""
+    if serve:
+        refuse_taken(port)
+    started = time.monotonic()
+    if run_experiment("demo", DEMO_PARAMS):
+        raise Exit("the demo's pipeline failed; the reason stands above", code=1)
+    shutil.rmtree(DEMO.parent, ignore_errors=True)
+    DEMO.parent.mkdir()
+    must(*dvc("get", ".", "models", "--rev", "demo", "--out", str(DEMO), "--quiet"))
+    from app.classifier import Classifier
+
+    classifier = Classifier.from_directory(DEMO)
+    table = Table(title=f"Demo, {time.monotonic() - started:.0f} s", show_header=False)
+    table.add_row("accuracy on drawn test pictures", f"{classifier.metadata['metrics']['accuracy']:.1%}")
+    table.add_row("model", str(classifier.path))
+    table.add_row(
+        "page", f"http://{HOST}:{port}" + ("" if serve else f"  (uv run invoke serve --models {DEMO.as_posix()})")
+    )
+    table.add_row("the real run, on Fashion-MNIST", "uv run dvc repro")
+    Console().print(table)
+    if serve:
+        open_page(DEMO, port)
+
+
+@task(help={"models": "folder with the exported model", "port": "of the page"})
+def serve(_: Context, models: str = "models", port: int = 7860) -> None:
+    """Serve the exported model with its page."""
+    refuse_taken(port)
+    open_page(Path(models), port)
+
+
+def refuse_taken(port: int) -> None:
+    """End before any work if the port is in use."""
+    with socket.socket() as probe:
+        if probe.connect_ex((HOST, port)) == 0:
+            raise Exit(f"port {port} is in use: stop what listens there, or choose another with --port", code=1)
+
+
+def open_page(models: Path, port: int) -> None:
+    """Run the app until it is stopped; show it in the browser once it answers."""
+    address = f"http://{HOST}:{port}"
+    env = {**os.environ, "HOST": HOST, "PORT": str(port), "MODEL_DIR": str(models)}
+    with subprocess.Popen([sys.executable, "-m", "app.main"], env=env) as server:
+        try:
+            while server.poll() is None and not answers(f"{address}/healthz"):
+                time.sleep(0.2)
+            if server.poll() is None:
+                webbrowser.open(address)
+            server.wait()
+        except KeyboardInterrupt:
+            server.terminate()
+    if server.returncode > 0:  # the app has said why
+        raise Exit(code=server.returncode)
+
+
+def answers(url: str) -> bool:
+    """Whether a server is there."""
+    try:
+        with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - our own address
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@task(iterable=["grid"], help={"grid": "key=value,value,...; may be given several times"})
+def sweep(_: Context, grid: list[str]) -> None:
+    """Run a grid of params, one point after the other, and print the table of results."""
+    points = list(grid_points(grid))
+    failed = []
+    for number, point in enumerate(points, 1):
+        name = "-".join(f"{key}{value}" for key, value in point.items())
+        print(f"point {number} of {len(points)}: {name}", flush=True)
+        if run_experiment(name, point):
+            failed.append(name)
+    must(*dvc("exp", "show", "--no-pager", "--only-changed", "--sort-by", "accuracy", "--sort-order", "desc"))
+    if failed:
+        raise Exit(f"{len(failed)} of {len(points)} points failed: {', '.join(failed)}", code=1)
+
+
+def grid_points(grid: Iterable[str]) -> Iterable[dict[str, object]]:
+    """`["lr=1,2", "epochs=3"]` -> `{"lr": "1", "epochs": "3"}`, `{"lr": "2", "epochs": "3"}`."""
+    axes = [line.partition("=") for line in grid]
+    if not axes or not all(key and values for key, _, values in axes):
+        raise Exit("give the grid as --grid 'lr=0.003,0.01' --grid 'batch_size=128,256'", code=1)
+    keys = [key.strip() for key, _, _ in axes]
+    for values in itertools.product(*(values.split(",") for _, _, values in axes)):
+        yield dict(zip(keys, (value.strip() for value in values), strict=True))
+
+
+@task
+def lint(_: Context) -> None:
+    """Style, types, and dvc.lock in step with dvc.yaml, params.yaml and the code."""
+    python = (sys.executable, "-m")
+    must(*python, "ruff", "check", ".")
+    must(*python, "ruff", "format", "--check", ".")
+    must(*python, "mypy")
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines()
+    here = [name for name in tracked if Path(name).is_file()]
+    must(*python, "pre_commit_hooks.check_yaml", *(n for n in here if n.endswith((".yaml", ".lock"))))
+    must(*python, "pre_commit_hooks.check_toml", *(n for n in here if n.endswith(".toml")))
+    if big := [name for name in here if Path(name).stat().st_size > 900_000]:
+        raise Exit(f"too large for git: {', '.join(big)}", code=1)
+    lock_in_step()
+
+
+def lock_in_step() -> None:
+    """Fail if a stage was changed since dvc.lock was written. Outs that are not here do not count."""
+    status = subprocess.run(dvc("status", "--json"), capture_output=True, text=True, check=False)
+    if status.returncode:
+        raise Exit(f"dvc status failed: {status.stderr.strip()}", code=1)
+    changed = [
+        f"{stage}: {path} {state}"
+        for stage, entries in json.loads(status.stdout).items()
+        for entry in entries
+        if isinstance(entry, dict) and "changed deps" in entry
+        for path, state in entry["changed deps"].items()
+        if state != "deleted"
+    ]
+    if changed:
+        raise Exit("dvc.lock is behind (`uv run dvc repro` brings it up):\n  " + "\n  ".join(changed), code=1)
+
+
+@task(help={"everything": "the slow tests and those in a browser too, with coverage"})
+def test(_: Context, everything: bool = False) -> None:
+    """Run the tests; without --everything, those that take seconds."""
+    extra = ("-m", "", "--cov", "--cov-report=term") if everything else ()
+    must(sys.executable, "-m", "pytest", *extra)
+
+
+@task
+def lock(_: Context) -> None:
+    """Resolve pyproject.toml anew and write the hash-pinned requirements of the two images."""
+    must("uv", "lock", "--upgrade")
+    for name, groups in EXPORTS.items():
+        must(
+            "uv",
+            "export",
+            "--quiet",
+            "--frozen",
+            "--no-annotate",
+            "--no-header",
+            "--no-emit-project",
+            *groups,
+            "-o",
+            name,
+        )
+        text = Path(name).read_text(encoding="utf-8")
+        Path(name).write_text(f"# By `invoke lock`, from pyproject.toml {fingerprint()}\n{text}", "utf-8", newline="\n")
+
+
+def fingerprint() -> str:
+    """Hash of what decides the resolution in pyproject.toml."""
+    table = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    decides = [
+        table["project"]["dependencies"],
+        table["project"]["requires-python"],
+        table["dependency-groups"]["pipeline"],
+        table["tool"]["uv"]["exclude-newer"],
+    ]
+    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]

@@ -1,0 +1,86 @@
+"""A model directory as export writes it, made in milliseconds and without torch.
+
+Its three classes are shapes: an upright bar is a trouser, a flat bar is a sandal, a full frame is a bag.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+SIDE = 28
+CLASS_NAMES = ["Trouser", "Sandal", "Bag"]
+METADATA = {
+    "class_names": json.dumps(CLASS_NAMES),
+    "dataset": "shapes",
+    "dataset_sha256": "0" * 64,
+    "params": json.dumps({"seed": 1}),
+    "metrics": json.dumps({"accuracy": 0.9}),
+    "label_set": json.dumps({"coverage": 0.95, "threshold": 0.07}),
+    "project_version": "0.1.0",
+}
+
+
+def shapes() -> dict[str, npt.NDArray[np.uint8]]:
+    """A picture uint8 [28, 28] of each class, light on black."""
+    pictures = {name: np.zeros((SIDE, SIDE), np.uint8) for name in CLASS_NAMES}
+    pictures["Trouser"][:, 9:19] = 255
+    pictures["Sandal"][9:19] = 255
+    pictures["Bag"][:] = 255
+    pictures["Bag"][0, 0] = 254  # else it would have no contrast
+    return pictures
+
+
+def graph(metadata: dict[str, str] | None = None, side: int | str = SIDE) -> onnx.ModelProto:
+    """The graph: pixels times templates, softmax; the heat map is the picture in 7 x 7 means."""
+    templates = [np.where(picture > 0, 1.0, -1.0).ravel() for picture in shapes().values()]
+    weights = np.stack(templates, axis=1).astype(np.float32) * np.float32([1, 1, 0.5]) * 30 / 255 / SIDE**2
+    constants = {
+        "weights": weights.astype(np.float32),
+        "flat": np.array([-1, SIDE * SIDE], np.int64),
+        "planes": np.array([-1, 1, SIDE, SIDE], np.int64),
+        "map": np.array([-1, 7, 7], np.int64),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        node("Reshape", ["pixels", "flat"], ["rows"]),
+        node("MatMul", ["rows", "weights"], ["scores"]),
+        node("Softmax", ["scores"], ["probabilities"], axis=1),
+        node("Reshape", ["pixels", "planes"], ["maps"]),
+        node("AveragePool", ["maps"], ["means"], kernel_shape=[4, 4], strides=[4, 4]),
+        node("Reshape", ["means", "map"], ["heatmap"]),
+    ]
+    value = helper.make_tensor_value_info
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "shapes",
+            [value("image", TensorProto.UINT8, ["N", side, side])],
+            [
+                value("probabilities", TensorProto.FLOAT, ["N", len(CLASS_NAMES)]),
+                value("heatmap", TensorProto.FLOAT, ["N", 7, 7]),
+            ],
+            [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    helper.set_model_props(model, METADATA if metadata is None else metadata)
+    return model
+
+
+def write(folder: Path) -> Path:
+    """Writes the model directory; returns it."""
+    (folder / "samples").mkdir(parents=True)
+    onnx.save(graph(), folder / "model.onnx")
+    (folder / "serve.json").write_text('{"file": "model.onnx"}')
+    for index, (name, picture) in enumerate(shapes().items()):
+        Image.fromarray(picture).save(folder / "samples" / f"{index:02d}-{name.lower()}.png")
+    return folder
