@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 import urllib.error
@@ -15,7 +16,9 @@ import urllib.request
 import webbrowser
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import yaml
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
@@ -38,6 +41,9 @@ DEMO_PARAMS = {
     "min_accuracy": 0.5,
 }
 HOST = "127.0.0.1"
+BENCHMARKS = ("int8", "memory", "sketches")
+RESULTS = Path("docs/results.json")
+TABLE_START, TABLE_END = "<!-- results: invoke publish -->", "<!-- /results -->"
 EXPORTS = {"requirements/app.txt": ["--no-default-groups"], "requirements/train.txt": ["--no-group", "dev"]}
 
 
@@ -202,11 +208,10 @@ def lock_in_step() -> None:
         raise Exit("dvc.lock is behind (`uv run dvc repro` brings it up):\n  " + "\n  ".join(changed), code=1)
 
 
-@task(help={"everything": "the slow tests and those in a browser too, with coverage"})
-def test(_: Context, everything: bool = False) -> None:
-    """Run the tests; without --everything, those that take seconds."""
-    extra = ("-m", "", "--cov", "--cov-report=term") if everything else ()
-    must(sys.executable, "-m", "pytest", *extra)
+@task(help={"slow": "the slow ones and those in a browser instead"})
+def test(_: Context, slow: bool = False) -> None:
+    """Run the tests that take seconds, as `uv run pytest` does."""
+    must(sys.executable, "-m", "pytest", *(("-m", "slow or browser") if slow else ()))
 
 
 @task
@@ -240,3 +245,60 @@ def fingerprint() -> str:
         table["tool"]["uv"]["exclude-newer"],
     ]
     return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+
+
+@task
+def publish(_: Context) -> None:
+    """Copy the figures of the run in dvc.lock to docs/results.json and into the README's table."""
+    lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
+    paths = ("reports/evaluation", "reports/export")
+    published = {
+        # Ties the figures to the run: a test compares these with dvc.lock.
+        "md5": {o["path"]: o["md5"] for s in lock["stages"].values() for o in s["outs"] if o["path"] in paths},
+        "evaluation": json.loads(Path("reports/evaluation/metrics.json").read_text(encoding="utf-8")),
+        "export": json.loads(Path("reports/export/metrics.json").read_text(encoding="utf-8")),
+    }
+    RESULTS.write_text(json.dumps(published, indent=2) + "\n", "utf-8", newline="\n")
+    readme = Path("README.md").read_text(encoding="utf-8")
+    before, _rest = readme.split(TABLE_START)
+    after = _rest.split(TABLE_END)[1]
+    table = f"{TABLE_START}\n{results_table(published)}\n{TABLE_END}"
+    Path("README.md").write_text(before + table + after, "utf-8", newline="\n")
+
+
+def results_table(published: dict[str, Any]) -> str:
+    """The README's table of the published run, in Markdown."""
+    e, x = published["evaluation"], published["export"]
+    rows = [
+        ("accuracy, single pass", f"{e['accuracy']:.2%}"),
+        ("its 95 % interval", f"{e['accuracy_low']:.2%} to {e['accuracy_high']:.2%}"),
+        ("macro F1", f"{e['macro_f1']:.2%}"),
+        ("log loss, calibrated (before)", f"{e['log_loss']:.4f} ({e['log_loss_uncalibrated']:.4f})"),
+        ("expected calibration error (before)", f"{e['ece']:.2%} ({e['ece_uncalibrated']:.2%})"),
+        ("label sets: hold the class, mean size", f"{e['label_set_coverage']:.1%}, {e['label_set_size']:.2f}"),
+        ("exported file against PyTorch", f"same top class on all {x['proof']['pictures']:,}, "
+                                          f"probabilities within {x['proof']['max_difference']:.0e}"),
+        ("model.onnx", f"{x['fp32']['accuracy']:.2%}, {x['fp32']['bytes'] / 1000:,.0f} kB"),
+        ("model.int8.onnx", f"{x['int8']['accuracy']:.2%}, {x['int8']['bytes'] / 1000:,.0f} kB"),
+        ("served", x["served"]),
+    ]  # fmt: skip
+    return "\n".join(["| test split, 10,000 pictures | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows)])
+
+
+@task(help={"only": f"one of {', '.join(BENCHMARKS)}"})
+def bench(_: Context, only: str = "") -> None:
+    """Measure: what the figures in README and docs are made of."""
+    if only and only not in BENCHMARKS:
+        raise Exit(f"--only {only}: there are {', '.join(BENCHMARKS)}", code=1)
+    for name in [only] if only else BENCHMARKS:
+        must(sys.executable, "-m", f"benchmarks.{name}")
+
+
+@task(help={"models": "folder with the exported model"})
+def screenshot(_: Context, models: str = "models") -> None:
+    """Take the README's picture of the page in a real browser."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {"ATELIER_MODELS": str(Path(models).resolve()), "ATELIER_SCREENSHOTS": folder}
+        must(sys.executable, "-m", "pytest", "-q", "-m", "browser", "tests/browser", "-k", "themes", env=env)
+        Path("docs/images").mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(folder) / "light.png", "docs/images/page.png")
