@@ -41,7 +41,7 @@ class Project:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, folder / name)
         (folder / "dvc.lock").unlink(missing_ok=True)
-        self.set(**SMALL, **changes)
+        self.set(**(SMALL | changes))
         self.git("init", "--quiet")
         self.git("add", "--all")
         commit(folder)

@@ -46,11 +46,11 @@ def test_a_queue_runs_to_its_end(project: Project) -> None:
 
 
 def test_a_sweep_goes_on_after_a_failed_point_and_prints_the_table(project: Project) -> None:
-    said = project.run("invoke", "sweep", "--grid", "lr=fast,0.003", "--grid", "epochs=1,2", ok=False)
-    assert "2 of 4 points failed: lrfast-epochs1, lrfast-epochs2" in said
+    said = project.run("invoke", "sweep", "--grid", "lr=fast,0.003", "--grid", "epochs=1", ok=False)
+    assert "1 of 2 points failed: lrfast-epochs1" in said
     assert "lr: 'fast' is not allowed" in said
-    assert set(experiments(project)) == {"lr0.003-epochs1", "lr0.003-epochs2"}
-    assert said.count("lr0.003-epochs2") >= 2  # announced, and in the table
+    assert set(experiments(project)) == {"lr0.003-epochs1"}
+    assert said.count("lr0.003-epochs1") >= 2  # announced, and in the table
     assert "dvc.lock" not in project.git("status", "--porcelain")
 
 
