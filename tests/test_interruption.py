@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(sys.platform == "win32", reason="kills a process group, which Windows has not"),
 ]
-LONGER = {"epochs": 30, "sketches": 1200}
+LONGER = {"epochs": 12, "sketches": 1200}
 
 
 def killed(project: Project, stage: str, after: float) -> bool:

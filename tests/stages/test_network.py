@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from stages import params
 from stages.network import Network, load
+from tests.conftest import ROOT
 
 
 def test_pictures_of_any_multiple_of_four_are_scored() -> None:
@@ -20,8 +22,8 @@ def test_normalisation_is_inside() -> None:
     assert seen[0].unique().tolist() == [1.5]
 
 
-@pytest.mark.parametrize("width", [64])
-def test_the_default_stays_below_half_a_million_parameters(width: int) -> None:
+def test_the_default_stays_below_half_a_million_parameters() -> None:
+    width = params.load(ROOT / "params.yaml").width
     assert sum(p.numel() for p in Network(10, width).parameters()) <= 500_000
 
 
