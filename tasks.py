@@ -299,6 +299,6 @@ def screenshot(_: Context, models: str = "models") -> None:
     """Take the README's picture of the page in a real browser."""
     with tempfile.TemporaryDirectory() as folder:
         env = {"ATELIER_MODELS": str(Path(models).resolve()), "ATELIER_SCREENSHOTS": folder}
-        must(sys.executable, "-m", "pytest", "-q", "-m", "browser", "tests/browser", "-k", "themes", env=env)
+        must(sys.executable, "-m", "pytest", "-q", "-m", "browser", "tests/browser", "-k", "sample_uploaded", env=env)
         Path("docs/images").mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(folder) / "light.png", "docs/images/page.png")
