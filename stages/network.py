@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+STEM = 16  # channels at full size
+
 
 def conv_bn(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     """3x3 convolution and batch norm, whose shift makes a bias superfluous."""
@@ -30,10 +32,10 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """A small residual CNN that works at half and at a quarter of the picture's size.
+    """A small residual CNN: one thin layer at the picture's full size, the rest at half and at a quarter of it.
 
-    The picture's 2x2 blocks become channels before the first convolution: nothing is lost, and every layer
-    works on a quarter of the positions, which on a CPU is what an epoch costs.
+    The thin layer is what tells fabrics apart. Without it, with 2x2 blocks as channels, an epoch took 0.7 times as
+    long and ended a point lower on validation (docs/experiments.md).
 
     Args:
         classes: K, how many classes there are.
@@ -49,8 +51,9 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
         self.body = nn.Sequential(
-            nn.PixelUnshuffle(2),
-            conv_bn(4, width // 2),
+            conv_bn(1, STEM),
+            nn.ReLU(),
+            conv_bn(STEM, width // 2, stride=2),
             nn.ReLU(),
             Residual(width // 2, 1),
             conv_bn(width // 2, width, stride=2),
