@@ -5,7 +5,7 @@ Writes: reports/evaluation/metrics.json      accuracy with interval, F1, log los
                            calibration.json  temperature and label-set threshold, for export
                            per_class.csv     pictures, precision, recall, F1
                            confusion.csv     actual and predicted class of every test picture
-                           reliability.csv   confidence against accuracy, before and after calibration
+                           reliability/      confidence against accuracy: uncalibrated.csv, calibrated.csv
                            mistakes.png      the most confident mistakes
 
 Temperature and threshold are fitted on validation; the test split is only measured.
@@ -71,10 +71,9 @@ def evaluate(prepared: Path, network_file: Path, out: Path, *, seed: int, covera
             folder / "confusion.csv",
             [{"actual": classes[a], "predicted": classes[p]} for a, p in zip(labels, predicted, strict=True)],
         )
-        write_csv(
-            folder / "reliability.csv",
-            [*reliability(probabilities, labels, "calibrated"), *reliability(raw, labels, "uncalibrated")],
-        )
+        (folder / "reliability").mkdir()  # a file a curve: that is how DVC's plots tell them apart
+        write_csv(folder / "reliability/calibrated.csv", reliability(probabilities, labels))
+        write_csv(folder / "reliability/uncalibrated.csv", reliability(raw, labels))
         write_bytes(folder / "mistakes.png", picture_of_mistakes(test, probabilities, labels, classes))
     log(
         f"accuracy {accuracy:.2%} ({low:.2%} to {high:.2%}), calibration error {metrics['ece']:.2%}, label sets hold"
@@ -163,11 +162,10 @@ def calibration_error(probabilities: Floats, labels: Labels) -> float:
     return sum(abs(c - a) * n for c, a, n in _bins(probabilities, labels)) / len(labels)
 
 
-def reliability(probabilities: Floats, labels: Labels, name: str) -> list[dict[str, Any]]:
-    """The reliability curve as rows."""
+def reliability(probabilities: Floats, labels: Labels) -> list[dict[str, Any]]:
+    """The reliability curve, a row a bin."""
     return [
-        {"probabilities": name, "confidence": round(c, 6), "accuracy": round(a, 6), "pictures": n}
-        for c, a, n in _bins(probabilities, labels)
+        {"confidence": round(c, 6), "accuracy": round(a, 6), "pictures": n} for c, a, n in _bins(probabilities, labels)
     ]
 
 

@@ -1,4 +1,5 @@
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,14 +88,15 @@ def test_the_report_agrees_with_itself(run: Run) -> None:
     assert metrics["accuracy"] == pytest.approx(np.mean([r["actual"] == r["predicted"] for r in rows]), abs=1e-6)
     assert metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"]
     assert read_json(folder / "calibration.json")["coverage"] == 0.9
-    with (folder / "reliability.csv").open() as file:
-        bins = [r for r in csv.DictReader(file) if r["probabilities"] == "calibrated"]
-    assert sum(int(r["pictures"]) for r in bins) == 66
+    for name in ("calibrated", "uncalibrated"):
+        with (folder / f"reliability/{name}.csv").open() as file:
+            assert sum(int(r["pictures"]) for r in csv.DictReader(file)) == 66
     with Image.open(folder / "mistakes.png") as picture:
         assert picture.width > 500
 
 
 def test_the_same_inputs_give_the_same_bytes(run: Run, tmp_path) -> None:
     e.evaluate(run.prepared, run.models / "network.pt", tmp_path / "again", seed=1, coverage=0.9)
-    for file in (run.reports / "evaluation").iterdir():
-        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
+    first = run.reports / "evaluation"
+    for file in filter(Path.is_file, first.rglob("*")):
+        assert (tmp_path / "again" / file.relative_to(first)).read_bytes() == file.read_bytes(), file.name
