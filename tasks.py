@@ -71,10 +71,14 @@ def settings(values: dict[str, object]) -> list[str]:
     return [word for key, value in values.items() for word in ("-S", f"{key}={value}")]
 
 
-def run_experiment(name: str, values: dict[str, object]) -> int:
-    """Run the pipeline as an experiment in a folder of its own, leaving the workspace alone; return the status."""
+def run_experiment(name: str, values: dict[str, object], bring: Iterable[str] = ()) -> int:
+    """Run the pipeline as an experiment in a folder of its own, leaving the workspace alone; return the status.
+
+    That folder holds what git tracks and what is in `bring`.
+    """
     call(*dvc("exp", "remove", name), quiet=True)  # of an earlier run: a name is given once
-    return call(*dvc("exp", "run", "--temp", "--name", name, *settings(values)), env=identity())
+    copies = [word for path in bring for word in ("--copy-paths", path)]
+    return call(*dvc("exp", "run", "--temp", "--name", name, *copies, *settings(values)), env=identity())
 
 
 def identity() -> dict[str, str]:
@@ -158,11 +162,23 @@ def sweep(_: Context, grid: list[str]) -> None:
     for number, point in enumerate(points, 1):
         name = "-".join(f"{key}{value}" for key, value in point.items())
         print(f"point {number} of {len(points)}: {name}", flush=True)
-        if run_experiment(name, point):
+        if run_experiment(name, point, own_pictures()):
             failed.append(name)
-    must(*dvc("exp", "show", "--no-pager", "--only-changed", "--sort-by", "accuracy", "--sort-order", "desc"))
+    call(*dvc("exp", "show", "--no-pager", "--only-changed", "--sort-by", "accuracy", "--sort-order", "desc"))
     if failed:
         raise Exit(f"{len(failed)} of {len(points)} points failed: {', '.join(failed)}", code=1)
+
+
+def own_pictures() -> list[str]:
+    """Untracked files and folders in `data_dir`: the user's pictures, where they are not in git."""
+    folder = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")).get("data_dir", "")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--others", "--exclude-standard", "--directory", "--", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,  # a folder outside the repository is read where it lies
+    ).stdout
+    return [path.rstrip("/") for path in listed.split("\0") if path]
 
 
 def grid_points(grid: Iterable[str]) -> Iterable[dict[str, object]]:
@@ -192,18 +208,22 @@ def lint(_: Context) -> None:
 
 
 def lock_in_step() -> None:
-    """Fail if a stage was changed since dvc.lock was written. Outs that are not here do not count."""
+    """Fail if a stage was changed since dvc.lock was written.
+
+    Outs do not count, since a clone has none; nor do the user's own pictures.
+    """
     status = subprocess.run(dvc("status", "--json"), capture_output=True, text=True, check=False)
     if status.returncode:
         raise Exit(f"dvc status failed: {status.stderr.strip()}", code=1)
-    changed = [
-        f"{stage}: {path} {state}"
-        for stage, entries in json.loads(status.stdout).items()
-        for entry in entries
-        if isinstance(entry, dict) and "changed deps" in entry
-        for path, state in entry["changed deps"].items()
-        if state != "deleted"
-    ]
+    own = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["data_dir"]
+    changed = []
+    for stage, entries in json.loads(status.stdout).items():
+        for entry in entries:
+            if isinstance(entry, str):  # "changed command"
+                changed.append(f"{stage}: {entry}")
+            else:
+                deps = entry.get("changed deps", {}).items()
+                changed += [f"{stage}: {path} {state}" for path, state in deps if state != "deleted" and path != own]
     if changed:
         raise Exit("dvc.lock is behind (`uv run dvc repro` brings it up):\n  " + "\n  ".join(changed), code=1)
 

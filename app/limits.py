@@ -7,6 +7,7 @@ import json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.pictures import MB
+from app.problems import MEDIA_TYPE, problem
 
 
 class BodyLimit:
@@ -59,9 +60,9 @@ class BodyLimit:
 
     async def _refuse(self, send: Send) -> None:
         sentence = f"The request has more than {self.limit / MB:.1f} MB, which is the limit."
-        body = json.dumps({"detail": sentence}).encode()
+        body = json.dumps(problem(413, sentence)).encode()
         headers = [
-            (b"content-type", b"application/json"),
+            (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),  # the rest of the body is not waited for
         ]

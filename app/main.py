@@ -21,6 +21,7 @@ from typing import TypeVar
 import uvicorn
 from fastapi import FastAPI
 
+from app import api
 from app.classifier import Classifier, ModelError, ModelMissingError
 from app.limits import BodyLimit
 from app.pictures import MB
@@ -29,7 +30,7 @@ T = TypeVar("T")
 MULTIPART_OVERHEAD = 64 * 1024  # bytes; what a form adds to the file that it carries
 GRACE = 3  # seconds that open connections have to end in, once the process is told to stop
 HOW_TO_GET_A_MODEL = (
-    "make one with `uv run invoke demo` (built-in sketches, about a minute) or `uv run dvc repro` (the real one)"
+    "`uv run dvc repro` makes the real one; `uv run invoke demo` makes one from sketches in a minute, and shows it"
 )
 
 log = logging.getLogger("atelier")
@@ -85,18 +86,14 @@ class Settings:
 
 
 def create_app(settings: Settings, classifier: Classifier) -> FastAPI:
-    """The ASGI application: ``GET /healthz`` and the page at ``/``."""
+    """The ASGI application: the REST routes, and the page at ``/``."""
     # Imported here since it takes seconds: a wrong setting or a missing model is said before that.
     from app import page
 
     # FastAPI's own pages of documentation load their scripts from another machine.
     app = FastAPI(title="Atelier", docs_url=None, redoc_url=None)
 
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """The process is up."""
-        return {"status": "ok"}
-
+    api.add(app, classifier, settings.max_upload_bytes)
     samples = sorted((settings.model_dir / "samples").glob("*.png"))
     page.mount(app, page.build(classifier, samples, settings.max_upload_bytes), settings.max_upload_bytes)
     app.add_middleware(BodyLimit, limit=settings.max_upload_bytes + MULTIPART_OVERHEAD)

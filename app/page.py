@@ -20,13 +20,12 @@ from PIL import Image
 
 from app import drawing
 from app.classifier import Classifier
+from app.heat import enlarge, overlay
 from app.pictures import MAX_BYTES, MB, PictureError, decode, to_model_input
 from app.samples import row
 
-ENLARGED = 280  # pixels; the least side of the two small pictures, so that a screen need not blur them
 TOP_CLASSES = 5
 CLEANING = (300, 900)  # seconds: how often, and from which age, files of visitors are deleted
-HEAT = np.array([255, 122, 0], np.float32)  # an orange that shows on black and on white
 CSS_FILE = Path(__file__).with_name("page.css")
 WAITING = '<p class="waiting">Choose, photograph or draw a garment, and the answer appears here.</p>'
 BLANK = '<p class="waiting">This picture is blank: there is nothing on it to recognise.</p>'
@@ -177,8 +176,8 @@ def _answer(classifier: Classifier, data: bytes | None, max_bytes: int) -> Resul
     return (
         _in_words(shortlist, float(probabilities.max()), classifier.coverage),
         {name: float(p) for name, p in zip(names, probabilities, strict=True)},
-        _enlarge(seen),
-        _overlay(seen, prediction.heatmaps[0]),
+        enlarge(seen),
+        overlay(seen, prediction.heatmaps[0]),
         gr.Column(visible=True),
     )
 
@@ -201,7 +200,7 @@ def _in_words(shortlist: Sequence[str], probability: float, coverage: float) -> 
         f'<p class="sure">{sure} sure</p>'
         f'<p class="shortlist">Shortlist: <strong>{listed}</strong></p>'
         f'<p class="promise">The shortlist holds the right answer for {100 * coverage:.3g}% of pictures like '
-        "those the model was tested on.</p></div>"
+        "those it was calibrated on.</p></div>"
     )
 
 
@@ -235,24 +234,6 @@ def _view(label: str, alt_text: str) -> gr.Image:
             container=False,
             elem_classes="view",
         )
-
-
-def _enlarge(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Whole-number enlargement, each pixel a square: uint8 [H, W] to [H * n, W * n]."""
-    factor = max(1, -(-ENLARGED // max(picture.shape)))
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _overlay(seen: npt.NDArray[np.uint8], heatmap: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """The picture uint8 [H, W] under its heat map float32 [h, w], as uint8 RGB [H * n, W * n, 3]."""
-    grey = _enlarge(seen)
-    # What spoke against the class is no heat; without any evidence the picture stays as it is.
-    heat = np.maximum(heatmap, 0)
-    heat = heat / max(float(heat.max()), 1e-6)
-    size = (grey.shape[1], grey.shape[0])
-    heat = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
-    weight = 0.75 * heat[..., None]
-    return (grey[..., None] * (1 - weight) + HEAT * weight + 0.5).astype(np.uint8)
 
 
 def _read_upload(payload: ImageData | None) -> bytes | None:

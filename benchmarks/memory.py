@@ -29,7 +29,7 @@ def made(indices: NDArray[np.int64]) -> tuple[Pixels, list[str]]:
 def measure(count: int) -> None:
     """Prepare and train one epoch of a narrow network; print the peak after each, in MiB."""
     labels = np.arange(count, dtype=np.int64) % 10
-    source = Source(tuple("abcdefghij"), labels, np.arange(count) % 20 == 0, made, slow=False)
+    source = Source(tuple("abcdefghij"), labels, np.arange(count) // 10 % 20 == 0, made, slow=False)
     values = params.load(Path(os.environ["PARAMS"])).model_dump() | {
         "width": 8,
         "epochs": 1,

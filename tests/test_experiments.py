@@ -54,6 +54,16 @@ def test_a_sweep_goes_on_after_a_failed_point_and_prints_the_table(project: Proj
     assert "dvc.lock" not in project.git("status", "--porcelain")
 
 
+def test_a_sweep_takes_pictures_along_that_git_does_not_know(project: Project) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        kind = ("cross", "disc")[number % 2]
+        (project.folder / "data/pictures" / kind).mkdir(exist_ok=True)
+        draw(kind, rng).save(project.folder / "data/pictures" / kind / f"{number}.png")
+    project.run("invoke", "sweep", "--grid", "dataset=image-folder", "--grid", "epochs=1", "--grid", "batch_size=8")
+    assert len(experiments(project)) == 1
+
+
 def test_a_sweep_without_a_grid_shows_how(project: Project) -> None:
     assert "--grid 'lr=0.003,0.01'" in project.run("invoke", "sweep", ok=False)
 

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app import drawing, page
+from app import heat as heat_map
 from tests.app import tiny_model
 
 API = "/gradio_api"
@@ -256,13 +257,13 @@ def test_class_names_cannot_break_the_page():
 
 @pytest.mark.parametrize("heat", [np.zeros((7, 7)), -np.ones((7, 7)), np.full((7, 7), 1e30)])
 def test_heat_of_any_size(shapes, heat):
-    overlay = page._overlay(shapes["Trouser"], heat.astype(np.float32))
+    overlay = heat_map.overlay(shapes["Trouser"], heat.astype(np.float32))
     assert overlay.shape == (280, 280, 3)
     if heat.max() <= 0:
-        assert (overlay == page._enlarge(shapes["Trouser"])[..., None]).all()
+        assert (overlay == heat_map.enlarge(shapes["Trouser"])[..., None]).all()
 
 
 def test_enlarged_pixels_are_squares(shapes):
-    enlarged = page._enlarge(shapes["Bag"])
+    enlarged = heat_map.enlarge(shapes["Bag"])
     assert (enlarged[:10, :10] == 254).all()
     assert (enlarged[10:, 10:] == 255).all()

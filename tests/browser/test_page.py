@@ -4,6 +4,7 @@ ATELIER_MODELS names a model directory to try; without it a tiny model of three 
 ATELIER_SCREENSHOTS names a folder that the screenshots go to; without it they go with the test's temporary files.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from PIL import Image, ImageDraw
 from app.classifier import Classifier
 from app.pictures import to_model_input
 from tests.app import tiny_model
+from tests.project import Project
 
 CHROMIUM = Path("/usr/bin/chromium")
 ROOT = Path(__file__).parents[2]
@@ -54,8 +56,9 @@ def screenshots(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def address(models):
+@contextlib.contextmanager
+def serving(models):
+    """The address of a server with these models."""
     environment = {**os.environ, "HOST": "127.0.0.1", "PORT": "0", "MODEL_DIR": str(models), "MAX_UPLOAD_MB": "1"}
     command = [sys.executable, "-m", "app.main"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as server:
@@ -70,6 +73,12 @@ def address(models):
             except subprocess.TimeoutExpired:
                 server.kill()
     assert server.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def address(models):
+    with serving(models) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -183,6 +192,25 @@ def test_every_sample_uploaded_gets_the_models_own_answer(visit, models, screens
         assert view.evaluate("image => image.naturalWidth") >= 280
     page.wait_for_timeout(500)
     page.screenshot(path=screenshots / "light.png", full_page=True)
+
+
+def test_pictures_of_the_test_split_get_their_right_names(browser, tmp_path_factory):
+    """A model trained for the purpose; its samples come from the test split and carry the truth in their names."""
+    folder = tmp_path_factory.mktemp("trained")
+    project = Project(folder / "project", sketches=3000, width=32, epochs=6, batch_size=64)
+    project.dvc("repro")
+    with serving(project.folder / "models") as address, contextlib.closing(browser.new_page(**DESKTOP)) as page:
+        page.goto(address)
+        right = 0
+        pictures = samples(project.folder / "models")
+        for path in pictures:
+            page.locator("#answer .waiting").wait_for()
+            upload(page, str(path))
+            page.locator("#answer .verdict").wait_for()
+            right += re.sub(r"\W+", "-", verdict(page).lower()) == path.stem.partition("-")[2]
+            page.get_by_role("button", name="Remove Image").click()
+    assert len(pictures) == 20
+    assert right >= 16
 
 
 def test_samples_are_buttons_with_names(visit, models):
