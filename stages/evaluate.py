@@ -98,14 +98,15 @@ def fit_temperature(scores: Floats, labels: Labels) -> float:
     """The temperature T that minimises the log loss of softmax(scores / T).
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599. The loss is convex in 1/T,
-    so the zero of its slope is found by bisection, between T = 0.05 and T = 20.
+    so the zero of its slope is found by bisection, between T = 0.25 and T = 20. On a handful of pictures that are all
+    right it would go to 0, and everything would be certain; label smoothing alone asks for about 0.6.
     """
     own = scores[np.arange(len(labels)), labels]
 
     def slope(inverse: float) -> float:
         return float(((softmax(scores * inverse) * scores).sum(1) - own).mean())
 
-    low, high = 1 / 20, 20.0
+    low, high = 1 / 20, 4.0
     for _ in range(60):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)

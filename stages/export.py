@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from app.classifier import Classifier
+from app.classifier import Classifier, ModelError
 from stages import batches, card, params
 from stages.network import Network, load
 from stages.stage import (
@@ -92,11 +92,11 @@ def export(
         fp32, int8 = Path(scratch) / "model.onnx", Path(scratch) / "model.int8.onnx"
         metadata = describe(record, metrics, calibration)
         write_bytes(fp32, to_onnx(served, record["data"]["image_size"], metadata))
-        classifier = Classifier(fp32)
+        classifier = opened(fp32)
         proof = prove(classifier, served, test)
         quantise(fp32, int8, np.load(prepared / "val.images.npy", mmap_mode="r"), metadata)
         accuracy = {}
-        for file, model in ((fp32, classifier), (int8, Classifier(int8))):
+        for file, model in ((fp32, classifier), (int8, opened(int8))):
             top = [model.predict(images.numpy()).probabilities.argmax(1) for images, _ in test.in_order()]
             accuracy[file.name] = float((np.concatenate(top) == labels).mean())
         serve = int8 if accuracy[int8.name] >= accuracy[fp32.name] - INT8_MAY_LOSE else fp32
@@ -118,6 +118,18 @@ def export(
     log(f"model.onnx agrees with torch on {proof['pictures']:,} pictures to {proof['max_difference']:.1e}; fp32 "
         f"{accuracy['model.onnx']:.2%} in {report['fp32']['bytes']:,} bytes, int8 {accuracy['model.int8.onnx']:.2%} in "
         f"{report['int8']['bytes']:,}; serving {serve.name}")  # fmt: skip
+
+
+def opened(file: Path) -> Classifier:
+    """The file as the app opens it.
+
+    Raises:
+        StageError: the app would refuse it.
+    """
+    try:
+        return Classifier(file)
+    except ModelError as error:
+        raise StageError(f"the app does not take the exported file: {error}") from None
 
 
 def describe(record: dict[str, Any], metrics: dict[str, Any], calibration: dict[str, Any]) -> dict[str, str]:

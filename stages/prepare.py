@@ -59,6 +59,7 @@ def prepare(
                 problems += unreadable
                 bar.update(len(pictures))
             images.flush()
+            del images  # Windows moves no folder with an open file in it
         if problems:
             named = "".join(f"\n  {problem}" for problem in problems[:20])
             more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""

@@ -10,6 +10,7 @@ stopped: see `stages/checkpoint.py`. SIGTERM saves at once and exits with 143.
 """
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -125,8 +126,13 @@ def train(
 
         rate = (steps - first) * len(todo[0]) / (time.perf_counter() - started)
         val_loss, val_accuracy = assess(network, val, dtype)
+        if not math.isfinite(val_loss):  # the last step, whose loss nobody saw, may have been the bad one
+            raise StageError(
+                f"the validation loss is {val_loss} after step {(epoch + 1) * steps} of {epochs * steps}: lower lr "
+                f"(it is {lr:g}); nothing was written"
+            )
         entry = {
-            "train/loss": losses.double().mean().item(),
+            "train/loss": losses.cpu().double().mean().item(),  # Apple's MPS has no doubles
             "train/accuracy": hits.item() / (steps * len(todo[0])),
             "val/loss": val_loss,
             "val/accuracy": val_accuracy,
