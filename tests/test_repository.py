@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -49,7 +50,9 @@ def test_committed_params_are_those_of_the_published_run() -> None:
 
 
 def test_every_task_the_readme_names_exists() -> None:
-    listed = subprocess.run(["invoke", "--list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        [sys.executable, "-m", "invoke", "--list"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     for name in set(re.findall(r"invoke ([a-z][a-z-]+)", README)):
         assert re.search(rf"^  {name}\b", listed, re.MULTILINE), name
 
