@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-INPUT, PROBABILITIES, HEATMAP = "image", "probabilities", "heatmap"
+INPUT, PROBABILITIES, HEATMAP, DISTANCE = "image", "probabilities", "heatmap", "distance"
+OUTPUTS = (PROBABILITIES, HEATMAP, DISTANCE)
+UNUSUAL = 0.01  # a picture whose `in_distribution` is below is unlike what the model learnt from
 CHUNK = 256  # pictures a run of the graph: large enough to be fast, small enough that memory stays flat
-JSON_KEYS = ("class_names", "params", "metrics", "label_set")  # metadata whose strings are JSON
+JSON_KEYS = ("class_names", "params", "metrics", "label_set", "distances")  # metadata whose strings are JSON
 
 
 class ModelError(Exception):
@@ -37,10 +39,12 @@ class Prediction:
     Attributes:
         probabilities: float32 [N, K], calibrated; a row sums to 1.
         heatmaps: float32 [N, h, w], the evidence for the top class, in no particular unit.
+        in_distribution: float32 [N], 0 to 1: the share of validation pictures that are as unusual as this one or more.
     """
 
     probabilities: npt.NDArray[np.float32]
     heatmaps: npt.NDArray[np.float32]
+    in_distribution: npt.NDArray[np.float32]
 
 
 class Classifier:
@@ -50,7 +54,7 @@ class Classifier:
         path: the file.
         sha256: hash of the bytes that were loaded, in hex.
         metadata: what the file says about itself: ``dataset``, ``dataset_sha256`` and ``project_version`` as
-            strings; ``params``, ``metrics``, ``label_set`` and ``class_names`` decoded from JSON.
+            strings; ``params``, ``metrics``, ``label_set``, ``distances`` and ``class_names`` decoded from JSON.
         class_names: the K classes, in the order of the probabilities.
         image_size: height and width of a picture, in pixels.
         coverage: the share of pictures whose label set holds the true class, as promised by the evaluation.
@@ -81,6 +85,7 @@ class Classifier:
         self.metadata = self._read_metadata()
         self.class_names = self._read_class_names()
         self.coverage, self.threshold = self._read_label_set()
+        self._distances = self._read_distances()
         self._heatmap_size = self._try_blank()
 
     @classmethod
@@ -121,10 +126,11 @@ class Classifier:
             raise ValueError(f"expected {expected}, got {images.dtype} {list(images.shape)}")
         probabilities = np.empty((len(images), len(self.class_names)), np.float32)
         heatmaps = np.empty((len(images), *self._heatmap_size), np.float32)
+        distances = np.empty(len(images), np.float32)
         for start in range(0, len(images), CHUNK):
             part = slice(start, start + CHUNK)
-            probabilities[part], heatmaps[part] = self._run(images[part])
-        return Prediction(probabilities, heatmaps)
+            probabilities[part], heatmaps[part], distances[part] = self._run(images[part])
+        return Prediction(probabilities, heatmaps, self._share_as_far(distances))
 
     def label_set(self, probabilities: npt.NDArray[np.float32] | Sequence[float]) -> list[int]:
         """The top class and all at the threshold or above; the truth is among them as often as ``coverage``.
@@ -145,9 +151,11 @@ class Classifier:
         size = max(1, int(np.count_nonzero(row >= np.float32(self.threshold))))
         return [int(index) for index in order[:size]]
 
-    def _run(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        probabilities, heatmaps = self._session.run([PROBABILITIES, HEATMAP], {INPUT: np.ascontiguousarray(images)})
-        return probabilities, heatmaps
+    def _run(self, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+        return self._session.run(OUTPUTS, {INPUT: np.ascontiguousarray(images)})
+
+    def _share_as_far(self, distances: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return (1 - np.interp(distances, self._distances, np.linspace(0, 1, self._distances.size))).astype(np.float32)
 
     def _foreign(self, reason: str) -> ModelError:
         return ModelError(f"{self.path} is not a model exported by this project: {reason}")
@@ -155,9 +163,9 @@ class Classifier:
     def _read_signature(self) -> tuple[int, int]:
         inputs = {node.name: node for node in self._session.get_inputs()}
         outputs = {node.name for node in self._session.get_outputs()}
-        if list(inputs) != [INPUT] or not {PROBABILITIES, HEATMAP} <= outputs:
+        if list(inputs) != [INPUT] or not set(OUTPUTS) <= outputs:
             found = f"it takes {', '.join(inputs)} and gives {', '.join(sorted(outputs))}"
-            raise self._foreign(f"{found}, not {INPUT} to {PROBABILITIES} and {HEATMAP}")
+            raise self._foreign(f"{found}, not {INPUT} to {', '.join(OUTPUTS)}")
         node = inputs[INPUT]
         sizes = node.shape[1:]
         if node.type != "tensor(uint8)" or len(sizes) != 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
@@ -190,15 +198,25 @@ class Classifier:
             raise self._foreign(f"coverage {coverage} and threshold {threshold} should lie between 0 and 1")
         return coverage, threshold
 
+    def _read_distances(self) -> npt.NDArray[np.float64]:
+        try:
+            distances = np.array(self.metadata["distances"], np.float64)
+        except (KeyError, TypeError, ValueError):
+            distances = np.empty(0)
+        if distances.ndim != 1 or distances.size < 2 or not (np.diff(distances) >= 0).all():
+            raise self._foreign("its metadata has no rising list 'distances'")
+        return distances
+
     def _try_blank(self) -> tuple[int, int]:
         """Runs the graph once, to refuse a file that cannot answer at start; returns the heat map's size."""
         try:
-            probabilities, heatmaps = self._run(np.zeros((2, *self.image_size), np.uint8))
+            probabilities, heatmaps, distances = self._run(np.zeros((2, *self.image_size), np.uint8))
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common base class
             raise ModelError(f"{self.path} does not answer: {_one_line(error)}") from None
-        if probabilities.shape != (2, len(self.class_names)) or heatmaps.ndim != 3 or len(heatmaps) != 2:
-            shapes = f"{list(probabilities.shape)} and {list(heatmaps.shape)}"
-            raise self._foreign(f"two pictures give {shapes}, not [2, {len(self.class_names)}] and [2, h, w]")
+        shapes = [list(output.shape) for output in (probabilities, heatmaps, distances)]
+        expected = [[2, len(self.class_names)], [2, *heatmaps.shape[1:3]], [2]]
+        if shapes != expected or heatmaps.ndim != 3:
+            raise self._foreign(f"two pictures give {shapes}, not [[2, {len(self.class_names)}], [2, h, w], [2]]")
         return heatmaps.shape[1], heatmaps.shape[2]
 
 

@@ -18,7 +18,7 @@ ABOUT = {
     ),
 }
 LIMITS = """- It knows one object a picture, light on a dark ground, and nothing but the classes above: anything else gets one
-  of their names too.
+  of their names too. {unusual}
 - {source} Other garments, angles and photographs are judged less well than the figures here.
 - The label sets keep their promise for pictures like the ones it was tested on, not for others.
 - It judges garments, not people: neither who wears them, nor anything about them. Do not use it for that."""
@@ -27,11 +27,13 @@ ORIGIN = {
     "image-folder": "Its pictures are those of one collection.",
     "sketches": "Its pictures are drawn, by rules; on real garments it is right less often.",
 }
+UNUSUAL_PICTURES = """What lies farther from every class than 99 % of the validation pictures counts as unusual; of the
+  test split {unusual:.1%} did. Much that is no garment is caught by that, not all of it."""
 USE = """import numpy as np, onnxruntime
 from PIL import Image
 session = onnxruntime.InferenceSession("models/{model}")
 picture = np.array(Image.open("models/samples/{sample}").convert("L"), dtype=np.uint8)  # light on black
-probabilities, heatmap = session.run(None, {{"image": picture[None]}})"""
+probabilities, heatmap, distance = session.run(None, {{"image": picture[None]}})"""
 
 
 def render(
@@ -84,6 +86,7 @@ def render(
         )
     counts = ", ".join(f"{sum(classes.values()):,} {split}" for split, classes in data["counts"].items())
     recipe = ", ".join(f"{k} {v}" for k, v in (data["params"] | record["params"]).items())
+    served_file = report["int8" if served == "model.int8.onnx" else "fp32"]
     use = USE.format(model=served, sample=sample)
     return f"""---
 {yaml.safe_dump(block, sort_keys=False, allow_unicode=True)}---
@@ -121,7 +124,7 @@ The exported file gave the same top class as PyTorch on every test picture; no p
 {classes}
 
 ## Limits
-{LIMITS.format(source=ORIGIN[data["dataset"]])}
+{LIMITS.format(source=ORIGIN[data["dataset"]], unusual=UNUSUAL_PICTURES.format(**served_file))}
 
 ## Licence
 {"The pictures are yours, and so is the choice of a licence for the weights." if own else "MIT."}
@@ -130,5 +133,5 @@ The exported file gave the same top class as PyTorch on every test picture; no p
 ```python
 {use}
 ```
-`probabilities` is float32 [N, K] in the order of `class_names` in the file's metadata; `heatmap` is float32 [N, h, w], the evidence for the top class.
+`probabilities` is float32 [N, K] in the order of `class_names` in the file's metadata; `heatmap` is float32 [N, h, w], the evidence for the top class; `distance` is float32 [N], how far the features lie from the nearest class (squared Mahalanobis distance): the metadata's `distances` are its quantiles on the validation split.
 """

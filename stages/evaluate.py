@@ -1,14 +1,15 @@
 """evaluate: how good the network is on the test split, and how far its probabilities can be trusted.
 
-Reads:  data/prepared/ (val and test), models/network.pt
+Reads:  data/prepared/, models/network.pt
 Writes: reports/evaluation/metrics.json      accuracy with interval, F1, log loss, calibration, label sets
-                           calibration.json  temperature and label-set threshold, for export
+                           calibration.json  temperature, label-set threshold, distances, for export
+                           typical.npz       where the training pictures' features lie, for export
                            per_class.csv     pictures, precision, recall, F1
                            confusion.csv     actual and predicted class of every test picture
                            reliability/      confidence against accuracy: uncalibrated.csv, calibrated.csv
                            mistakes.png      the most confident mistakes
 
-Temperature and threshold are fitted on validation; the test split is only measured.
+Temperature, threshold and distances are fitted on validation; the test split is only measured.
 """
 
 import csv
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages import batches, params
+from stages import batches, params, typical
 from stages.network import Network, load
 from stages.stage import log, read_json, run, whole_folder, write_bytes, write_json, write_text
 
@@ -30,18 +31,22 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 BINS = 15  # of confidence, as in Guo et al.
 RESAMPLES = 10_000
+BATCH = 1000  # pictures at a time
 
 
 def evaluate(prepared: Path, network_file: Path, out: Path, *, seed: int, coverage: float) -> None:
     """Fit temperature and label-set threshold on val, measure on test, write `out` whole or not at all."""
     classes = read_json(prepared / "meta.json")["classes"]
     network, _ = load(str(network_file))
-    val_logits, val_labels = logits(network, batches.read_split(prepared, "val", torch.device("cpu")))
-    test = batches.read_split(prepared, "test", torch.device("cpu"))
-    test_logits, labels = logits(network, test)
+    train, val, test = (batches.read_split(prepared, name, torch.device("cpu")) for name in ("train", "val", "test"))
+    learnt_from = typical.sample(train.labels.numpy())
+    train_features, _, train_labels = outputs(network, train, learnt_from)
+    val_features, val_logits, val_labels = outputs(network, val)
+    _, test_logits, labels = outputs(network, test)
 
     temperature = fit_temperature(val_logits, val_labels)
     threshold = fit_threshold(softmax(val_logits / temperature), val_labels, coverage)
+    classes_lie = typical.fit(train_features, train_labels)
     raw, probabilities = softmax(test_logits), softmax(test_logits / temperature)
     predicted = probabilities.argmax(1)
     accuracy = float((predicted == labels).mean())
@@ -64,8 +69,14 @@ def evaluate(prepared: Path, network_file: Path, out: Path, *, seed: int, covera
         write_json(folder / "metrics.json", {k: round(v, 6) for k, v in metrics.items()})
         write_json(
             folder / "calibration.json",
-            {"temperature": temperature, "coverage": coverage, "threshold": threshold},
+            {
+                "temperature": temperature,
+                "coverage": coverage,
+                "threshold": threshold,
+                "distances": typical.table(classes_lie.distances(val_features)),
+            },
         )
+        classes_lie.save(folder / "typical.npz")
         write_csv(folder / "per_class.csv", table)
         write_csv(
             folder / "confusion.csv",
@@ -82,10 +93,19 @@ def evaluate(prepared: Path, network_file: Path, out: Path, *, seed: int, covera
 
 
 @torch.no_grad()
-def logits(network: Network, split: batches.Split) -> tuple[Floats, Labels]:
-    """Scores float64 [N, K] and labels int64 [N] of a split, computed in fp32."""
-    parts = [(network(images).double().numpy(), labels.numpy()) for images, labels in split.in_order()]
-    return np.concatenate([scores for scores, _ in parts]), np.concatenate([labels for _, labels in parts])
+def outputs(
+    network: Network, split: batches.Split, indices: Labels | None = None
+) -> tuple[NDArray[np.float32], Floats, Labels]:
+    """Features float32 [N, C], scores float64 [N, K], labels int64 [N] of a split or a part, computed in fp32."""
+    features, scores, labels = [], [], []
+    wanted = np.arange(len(split)) if indices is None else indices
+    for start in range(0, len(wanted), BATCH):
+        images, right = split.take(wanted[start : start + BATCH])
+        pooled = network.features(images).mean((2, 3))
+        features.append(pooled.numpy())
+        scores.append(network.head(pooled).double().numpy())
+        labels.append(right.numpy())
+    return np.concatenate(features), np.concatenate(scores), np.concatenate(labels)
 
 
 def softmax(scores: Floats) -> Floats:

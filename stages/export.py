@@ -9,10 +9,8 @@ Writes: models/model.onnx       uint8 [N, H, W] -> calibrated probabilities [N, 
         reports/export/         the proof
 """
 
-import io
 import json
 import logging
-import re
 import tomllib
 import warnings
 from collections.abc import Iterator
@@ -24,11 +22,10 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
-from app.classifier import Classifier, ModelError
-from stages import batches, card, params
+from app.classifier import UNUSUAL, Classifier, ModelError
+from stages import batches, card, exhibits, params
 from stages.network import Network, load
 from stages.stage import (
     StageError,
@@ -41,31 +38,35 @@ from stages.stage import (
     write_json,
     write_text,
 )
+from stages.typical import Typical
 
 TOLERANCE = 1e-5  # between torch's probabilities and the exported file's
 INT8_MAY_LOSE = 0.001  # accuracy, beyond which the fp32 file is served
 CALIBRATION_PICTURES = 1000
-SAMPLES = 20
 OPSET = 20
 
 
 class Served(nn.Module):
-    """The network as it is served: calibrated probabilities, and where it looked.
+    """The network as it is served: calibrated probabilities, where it looked, how far from its classes it was.
 
     The heat map is the class activation map of the top class: Zhou et al., "Learning Deep Features for
     Discriminative Localization", arXiv:1512.04150.
     """
 
-    def __init__(self, network: Network, temperature: float) -> None:
+    def __init__(self, network: Network, temperature: float, typical: Typical) -> None:
         super().__init__()
         self.network, self.temperature = network, temperature
+        self.whitening, self.centres = torch.from_numpy(typical.whitening), torch.from_numpy(typical.centres)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [N, H, W] -> probabilities [N, K], heatmap [N, H/4, W/4]."""
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 [N, H, W] -> probabilities [N, K], heatmap [N, H/4, W/4], distance [N] as in stages/typical.py."""
         features = self.network.features(image)
-        probabilities = torch.softmax(self.network.head(features.mean((2, 3))) / self.temperature, 1)
+        pooled = features.mean((2, 3))
+        probabilities = torch.softmax(self.network.head(pooled) / self.temperature, 1)
         weights = self.network.head.weight[probabilities.argmax(1)]
-        return probabilities, (features * weights[:, :, None, None]).sum(1)
+        heatmap = (features * weights[:, :, None, None]).sum(1)
+        away = (pooled @ self.whitening).unsqueeze(1) - self.centres.unsqueeze(0)
+        return probabilities, heatmap, (away * away).sum(2).amin(1)
 
 
 def export(
@@ -84,8 +85,9 @@ def export(
         )
     network, record = load(str(network_file))
     network.to(memory_format=torch.contiguous_format)  # the graph has a layout of its own
-    served = Served(network, calibration["temperature"]).eval()
-    test = batches.read_split(prepared, "test", torch.device("cpu"))
+    served = Served(network, calibration["temperature"], Typical.load(evaluation / "typical.npz")).eval()
+    splits = {name: batches.read_split(prepared, name, torch.device("cpu")) for name in ("train", "val", "test")}
+    test = splits["test"]
     labels = test.labels.numpy()
 
     with TemporaryDirectory() as scratch:
@@ -95,21 +97,32 @@ def export(
         classifier = opened(fp32)
         proof = prove(classifier, served, test)
         quantise(fp32, int8, np.load(prepared / "val.images.npy", mmap_mode="r"), metadata)
-        accuracy = {}
+        accuracy, unusual = {}, {}
         for file, model in ((fp32, classifier), (int8, opened(int8))):
-            top = [model.predict(images.numpy()).probabilities.argmax(1) for images, _ in test.in_order()]
-            accuracy[file.name] = float((np.concatenate(top) == labels).mean())
+            found = [model.predict(images.numpy()) for images, _ in test.in_order()]
+            top = np.concatenate([f.probabilities.argmax(1) for f in found])
+            accuracy[file.name] = float((top == labels).mean())
+            unusual[file.name] = float(np.mean(np.concatenate([f.in_distribution for f in found]) < UNUSUAL))
         serve = int8 if accuracy[int8.name] >= accuracy[fp32.name] - INT8_MAY_LOSE else fp32
         report: dict[str, Any] = {
             "proof": proof,
-            "fp32": {"accuracy": accuracy[fp32.name], "bytes": fp32.stat().st_size, "sha256": sha256(fp32)},
-            "int8": {"accuracy": accuracy[int8.name], "bytes": int8.stat().st_size, "sha256": sha256(int8)},
+            **{
+                name: {
+                    "accuracy": accuracy[file.name],
+                    "unusual": unusual[file.name],
+                    "bytes": file.stat().st_size,
+                    "sha256": sha256(file),
+                }
+                for name, file in (("fp32", fp32), ("int8", int8))
+            },
             "served": serve.name,
         }
         with whole_folder(models / "samples") as folder:
-            samples = write_samples(folder, test, record["classes"])
-        text = card.render(record, metrics, evaluation / "per_class.csv", calibration, report, samples[0])
+            sample = exhibits.write_samples(folder, splits, record["classes"])
+        text = card.render(record, metrics, evaluation / "per_class.csv", calibration, report, sample)
         write_text(models / "README.md", text)
+        write_json(models / "evaluation.json", exhibits.summary(evaluation, record["classes"]))
+        write_bytes(models / "mistakes.png", (evaluation / "mistakes.png").read_bytes())
         write_json(models / "serve.json", {"file": serve.name})
         for file in (fp32, int8):
             write_bytes(models / file.name, file.read_bytes())
@@ -142,6 +155,7 @@ def describe(record: dict[str, Any], metrics: dict[str, Any], calibration: dict[
         "params": json.dumps(record["data"]["params"] | record["params"]),
         "metrics": json.dumps(metrics),
         "label_set": json.dumps({"coverage": calibration["coverage"], "threshold": calibration["threshold"]}),
+        "distances": json.dumps(calibration["distances"]),
         "project_version": project["project"]["version"],
     }
 
@@ -156,7 +170,7 @@ def to_onnx(served: Served, size: int, metadata: dict[str, str]) -> bytes:
             served,
             (example,),
             input_names=["image"],
-            output_names=["probabilities", "heatmap"],
+            output_names=["probabilities", "heatmap", "distance"],
             dynamic_shapes={"image": {0: torch.export.Dim("N")}},
             opset_version=OPSET,
             dynamo=True,
@@ -241,22 +255,6 @@ def quantise(source: Path, target: Path, pictures: NDArray[np.uint8], metadata: 
         logging.disable(logging.NOTSET)
         folded.unlink(missing_ok=True)
     write_bytes(target, finish(onnx.load(str(target)), metadata))
-
-
-def write_samples(folder: Path, test: batches.Split, classes: list[str]) -> list[str]:
-    """The first pictures of each class in the test split, as PNG files, the classes in turn."""
-    labels = test.labels.numpy()
-    firsts = [np.flatnonzero(labels == k)[: max(1, SAMPLES // len(classes))] for k in range(len(classes))]
-    turns = [members[turn] for turn in range(max(map(len, firsts))) for members in firsts if turn < len(members)]
-    names = []
-    for number, index in enumerate(turns[:SAMPLES]):
-        images, _ = test.take(np.array([index]))
-        slug = re.sub(r"[^\w]+", "-", classes[labels[index]].lower()).strip("-") or "class"
-        names.append(f"{number:02}-{slug}.png")
-        png = io.BytesIO()
-        Image.fromarray(images[0].numpy()).save(png, "PNG")
-        write_bytes(folder / names[-1], png.getvalue())
-    return names
 
 
 def main() -> None:

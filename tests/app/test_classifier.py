@@ -61,6 +61,11 @@ def test_a_folder_in_place_of_the_file(tmp_path):
         ({"class_names": "[]"}, "class_names"),
         ({"class_names": "{"}, "JSON"),
         ({"class_names": json.dumps(["only", "two"])}, "[2, 3]"),
+        ({"distances": None}, "distances"),
+        ({"distances": "[1, 0]"}, "distances"),
+        ({"distances": "[[0], [1]]"}, "distances"),
+        ({"distances": "[0]"}, "distances"),
+        ({"distances": '["near", "far"]'}, "distances"),
         ({"label_set": None}, "label_set"),
         ({"label_set": json.dumps({"coverage": 0.95})}, "label_set"),
         ({"label_set": json.dumps({"coverage": 95, "threshold": 0.1})}, "between 0 and 1"),
@@ -203,3 +208,13 @@ def test_needs_neither_web_nor_torch():
     run = [sys.executable, "-c", program]
     loaded = subprocess.run(run, check=True, capture_output=True, text=True, env=os.environ).stdout.split()
     assert not {"torch", "gradio", "fastapi", "stages"} & set(loaded)
+
+
+def test_the_share_of_pictures_as_unusual(classifier):
+    images = np.zeros((4, 28, 28), np.uint8)  # the tiny graph's distance is the share of grey
+    images[1, :2, :14] = 127  # 3.6 % of it: 0.0356 of the table's 0, 0.1, 0.2
+    images[2, :4] = 127
+    images[3] = 127
+    shares = classifier.predict(images).in_distribution
+    assert shares.dtype == np.float32
+    assert shares == pytest.approx([1, 1 - 0.5 * 0.0357 / 0.1, 1 - 0.5 * 0.1429 / 0.1, 0], abs=0.005)

@@ -23,6 +23,7 @@ METADATA = {
     "params": json.dumps({"seed": 1}),
     "metrics": json.dumps({"accuracy": 0.9}),
     "label_set": json.dumps({"coverage": 0.95, "threshold": 0.07}),
+    "distances": json.dumps([0.0, 0.1, 0.2]),
     "project_version": "0.1.0",
 }
 
@@ -38,7 +39,10 @@ def shapes() -> dict[str, npt.NDArray[np.uint8]]:
 
 
 def graph(metadata: dict[str, str] | None = None, side: int | str = SIDE) -> onnx.ModelProto:
-    """The graph: pixels times templates, softmax; the heat map is the picture in 7 x 7 means."""
+    """The graph: pixels times templates, softmax; the heat map is the picture in 7 x 7 means.
+
+    The distance is the share of grey: of what is neither black nor white.
+    """
     templates = [np.where(picture > 0, 1.0, -1.0).ravel() for picture in shapes().values()]
     weights = np.stack(templates, axis=1).astype(np.float32) * np.float32([1, 1, 0.5]) * 30 / 255 / SIDE**2
     constants = {
@@ -46,6 +50,7 @@ def graph(metadata: dict[str, str] | None = None, side: int | str = SIDE) -> onn
         "flat": np.array([-1, SIDE * SIDE], np.int64),
         "planes": np.array([-1, 1, SIDE, SIDE], np.int64),
         "map": np.array([-1, 7, 7], np.int64),
+        "middle": np.array(127.5, np.float32),
     }
     node = helper.make_node
     nodes = [
@@ -56,6 +61,11 @@ def graph(metadata: dict[str, str] | None = None, side: int | str = SIDE) -> onn
         node("Reshape", ["pixels", "planes"], ["maps"]),
         node("AveragePool", ["maps"], ["means"], kernel_shape=[4, 4], strides=[4, 4]),
         node("Reshape", ["means", "map"], ["heatmap"]),
+        node("Sub", ["rows", "middle"], ["from_middle"]),
+        node("Abs", ["from_middle"], ["extreme"]),
+        node("Sub", ["middle", "extreme"], ["grey"]),
+        node("Div", ["grey", "middle"], ["greyness"]),
+        node("ReduceMean", ["greyness"], ["distance"], axes=[1], keepdims=0),
     ]
     value = helper.make_tensor_value_info
     model = helper.make_model(
@@ -66,6 +76,7 @@ def graph(metadata: dict[str, str] | None = None, side: int | str = SIDE) -> onn
             [
                 value("probabilities", TensorProto.FLOAT, ["N", len(CLASS_NAMES)]),
                 value("heatmap", TensorProto.FLOAT, ["N", 7, 7]),
+                value("distance", TensorProto.FLOAT, ["N"]),
             ],
             [numpy_helper.from_array(array, name) for name, array in constants.items()],
         ),

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 import yaml
 
-from app.classifier import Classifier
+from app.classifier import UNUSUAL, Classifier
 from stages import batches
 from stages import export as module
 from stages.export import export
 from stages.network import load
 from stages.stage import StageError, read_json
+from stages.typical import Typical
 from tests.conftest import Run
 
 
@@ -62,7 +64,7 @@ def test_the_same_inputs_give_the_same_bytes(run: Run, tmp_path: Path) -> None:
 def test_the_graph_has_the_promised_signature_at_any_batch_size(run: Run) -> None:
     graph = onnx.load(str(run.models / "model.onnx")).graph
     assert [i.name for i in graph.input] == ["image"]
-    assert [o.name for o in graph.output] == ["probabilities", "heatmap"]
+    assert [o.name for o in graph.output] == ["probabilities", "heatmap", "distance"]
     classifier = Classifier(run.models / "model.onnx")
     for n in (1, 3, 7):
         prediction = classifier.predict(np.zeros((n, 28, 28), np.uint8))
@@ -96,6 +98,7 @@ def test_metadata_says_what_it_is_and_no_more(run: Run) -> None:
     assert set(metadata) == {
         "class_names",
         "dataset",
+        "distances",
         "dataset_sha256",
         "label_set",
         "metrics",
@@ -126,10 +129,28 @@ def test_int8_is_served_only_where_it_loses_little(run: Run, tmp_path: Path, mon
     assert report["int8"]["bytes"] < report["fp32"]["bytes"]
 
 
-def test_samples_show_every_class(run: Run) -> None:
-    names = sorted(p.name for p in (run.models / "samples").iterdir())
-    assert len(names) == 20
-    assert {re.sub(r"^\d+-|\.png$", "", name) for name in names} >= {"t-shirt-top", "ankle-boot"}
+@pytest.mark.parametrize("file", ["model.onnx", "model.int8.onnx"])
+def test_of_pictures_like_the_ones_it_knows_few_are_unusual_and_noise_is_more_so(file: str, run: Run) -> None:
+    classifier = Classifier(run.models / file)
+    test = np.load(run.prepared / "test.images.npy")
+    shares = classifier.predict(test).in_distribution
+    report = read_json(run.reports / "export/metrics.json")
+    assert report["int8" if "int8" in file else "fp32"]["unusual"] == float((shares < UNUSUAL).mean())
+    assert (shares < UNUSUAL).mean() < 0.1
+    assert 0.3 < np.median(shares) < 0.7  # a share of pictures, so spread evenly
+    noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8)
+    assert np.median(classifier.predict(noise).in_distribution) < 0.1  # the network of the tests has hardly learnt
+
+
+def test_the_graph_measures_the_distances_that_were_fitted(run: Run) -> None:
+    network, _ = load(str(run.models / "network.pt"))
+    images, _ = batches.read_split(run.prepared, "test", torch.device("cpu")).take(np.arange(20))
+    with torch.no_grad():
+        features = network.features(images).mean((2, 3)).numpy()
+    expected = Typical.load(run.reports / "evaluation/typical.npz").distances(features)
+    session = onnxruntime.InferenceSession(run.models / "model.onnx")
+    (found,) = session.run(["distance"], {"image": images.numpy()})
+    assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_card_has_its_figures_and_its_code_runs(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
