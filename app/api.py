@@ -1,42 +1,33 @@
-"""REST: what the page answers, for programs. Schema at /openapi.json, errors as in `app.problems`.
+"""REST: what the page answers, for programs. Docs at /docs, schema at /openapi.json, errors as in `app.problems`.
 
-A picture comes as a multipart file, as base64 in JSON, or as the request's whole body. A bad one among good ones gets
-an error of its own; where all that came is one bad picture, the request itself is refused.
+A bad picture among good ones gets an error of its own; where all that came is one bad picture, the request itself is
+refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import io
 import json
-from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import FastAPI, Request
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from app import problems
-from app.classifier import Classifier
+from app import problems, reading
 from app.heat import overlay
-from app.pictures import PictureError, decode, to_model_input
+from app.judge import Judge
+from app.pictures import PictureError
 from app.problems import Problem
+from app.reading import Upload
+from app.watch import Metrics
 
-MAX_PICTURES = 64  # in one request
-RAW = ("application/octet-stream", "image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
-
-
-class Pictures(BaseModel):
-    """Pictures in JSON."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    images: Annotated[list[str], Field(min_length=1, max_length=MAX_PICTURES, description="files, in base64")]
+T = TypeVar("T")
 
 
 class Answer(BaseModel):
@@ -49,6 +40,9 @@ class Answer(BaseModel):
     label_set: list[str] | None = Field(
         None, description="the classes that hold the right one as often as `label_set_coverage` of the model says"
     )
+    in_distribution: float | None = Field(
+        None, description="share of validation pictures as unusual as this one; below 0.01 do not trust the answer"
+    )
     error: Problem | None = None
 
 
@@ -56,6 +50,7 @@ class Answers(BaseModel):
     """What the model says of the pictures of a request, in their order."""
 
     model: str = Field(description="SHA-256 of the model file that answered")
+    version: str = Field(description="of the project that exported it")
     answers: list[Answer]
 
 
@@ -66,11 +61,13 @@ class Model(BaseModel):
     class_names: list[str]
     image_size: list[int] = Field(description="height and width of the picture that the model sees")
     label_set_coverage: float
+    label_set_threshold: float
     dataset: str
     dataset_sha256: str
     project_version: str
     params: dict[str, Any]
     metrics: dict[str, Any]
+    distances: list[float] = Field(description="of the validation pictures from their class, at even shares of them")
 
 
 class Status(BaseModel):
@@ -79,159 +76,112 @@ class Status(BaseModel):
     status: str
 
 
-FROM_JSON = TypeAdapter(Pictures)
-Upload = tuple[str | None, bytes | PictureError]  # name, file or why it is none
-
-
-def _body(*, many: bool) -> dict[str, Any]:
-    """OpenAPI's description of the request body."""
-    file = {"type": "string", "format": "binary"}
-    files = (
-        {"files": {"type": "array", "items": file, "minItems": 1, "maxItems": MAX_PICTURES}} if many else {"file": file}
-    )
-    form = {"type": "object", "properties": files, "required": list(files)}
-    content: dict[str, Any] = {"multipart/form-data": {"schema": form}, **{kind: {"schema": file} for kind in RAW}}
-    if many:
-        content["application/json"] = {"schema": Pictures.model_json_schema()}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def add(app: FastAPI, classifier: Classifier, max_bytes: int) -> None:
+def add(app: FastAPI, judge: Judge, worker: Executor, metrics: Metrics, example: bytes) -> None:
     """Add the routes to an application.
 
     Args:
         app: gets the routes and the handlers of errors.
-        classifier: answers.
-        max_bytes: the largest picture file accepted.
+        judge: answers.
+        worker: one thread: a request waits its turn instead of sharing the processor, and the event loop stays free.
+        metrics: for /metrics.
+        example: a picture file for the schema.
     """
+    classifier = judge.classifier
+    version = str(classifier.metadata.get("project_version", ""))
     problems.handle(app)
-    # One thread: a request waits its turn instead of sharing the processor, and the event loop stays free.
-    worker = ThreadPoolExecutor(1, "inference")
 
-    def judge(uploads: list[Upload]) -> list[dict[str, Any]]:
-        pictures, answers = [], []
+    async def in_turn(function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(worker, function)
+
+    def answers(uploads: list[Upload]) -> list[dict[str, Any]]:
+        pictures, entries = [], []
         for name, data in uploads:
             entry: dict[str, Any] = {"name": name}
             try:
                 if isinstance(data, PictureError):
                     raise data
-                pictures.append(to_model_input(decode(data, max_bytes), classifier.image_size))
+                pictures.append(judge.see(data))
             except PictureError as error:
                 if len(uploads) == 1:
                     raise
                 entry["error"] = problems.problem(error.status, error.message)
-            answers.append(entry)
-        found = classifier.predict(np.stack(pictures)).probabilities if pictures else np.empty((0, 0), np.float32)
-        rows = iter(found)
-        for entry in answers:
-            if "error" not in entry:
-                row = next(rows)
-                names = classifier.class_names
-                labels = classifier.label_set(row)
-                entry |= {
-                    "class": names[labels[0]],
-                    "probability": float(row[labels[0]]),
-                    "probabilities": {n: float(p) for n, p in zip(names, row, strict=True)},
-                    "label_set": [names[k] for k in labels],
-                }
-        return answers
+            entries.append(entry)
+        if pictures:
+            prediction = judge.predict(np.stack(pictures))
+            found = zip(prediction.probabilities, prediction.in_distribution, strict=True)
+            for entry in entries:
+                if "error" not in entry:
+                    row, share = next(found)
+                    labels = classifier.label_set(row)
+                    names = classifier.class_names
+                    entry |= {
+                        "class": names[labels[0]],
+                        "probability": float(row[labels[0]]),
+                        "probabilities": dict(zip(names, row.tolist(), strict=True)),
+                        "label_set": [names[k] for k in labels],
+                        "in_distribution": float(share),
+                    }
+        return entries
 
-    def explain(data: bytes) -> bytes:
-        seen = to_model_input(decode(data, max_bytes), classifier.image_size)
+    def explanation(data: bytes) -> bytes:
+        seen = judge.see(data)
         file = io.BytesIO()
-        Image.fromarray(overlay(seen, classifier.predict(seen[None]).heatmaps[0])).save(file, "PNG")
+        Image.fromarray(overlay(seen, judge.predict(seen[None]).heatmaps[0])).save(file, "PNG")
         return file.getvalue()
 
     @app.post(
         "/v1/predict",
         tags=["model"],
         response_class=Response,
-        responses={200: {"model": Answers}, **problems.declare(400, 413, 415, 422)},
-        openapi_extra=_body(many=True),
+        responses={200: {"model": Answers}, **problems.declare(400, 408, 413, 415, 422)},
+        openapi_extra=reading.any_way("files", example, many=True),
     )
     async def predict(request: Request) -> Response:
         """Class, probabilities and label set of one or many pictures."""
-        uploads = await _read(request)
-        answers = await asyncio.get_running_loop().run_in_executor(worker, judge, uploads)
-        return _json({"model": classifier.sha256, "answers": answers})
+        uploads = await reading.read(request)
+        found = await in_turn(lambda: answers(uploads))
+        content = {"model": classifier.sha256, "version": version, "answers": found}
+        return Response(json.dumps(content, ensure_ascii=False), media_type="application/json")
 
     @app.post(
         "/v1/explain",
         tags=["model"],
         response_class=Response,
-        responses={200: {"content": {"image/png": {}}}, **problems.declare(400, 413, 415, 422)},
-        openapi_extra=_body(many=False),
+        responses={200: {"content": {"image/png": {}}}, **problems.declare(400, 408, 413, 415, 422)},
+        openapi_extra=reading.any_way("file", example),
     )
-    async def explain_route(request: Request) -> Response:
+    async def explain(request: Request) -> Response:
         """PNG of the picture as the model sees it; orange is what spoke for the answer."""
-        uploads = await _read(request)
-        if len(uploads) != 1:
-            raise HTTPException(422, f"Send one picture, not {len(uploads)}.")
-        data = uploads[0][1]
-        if isinstance(data, PictureError):
-            raise data
-        return Response(await asyncio.get_running_loop().run_in_executor(worker, explain, data), media_type="image/png")
+        data = await reading.one(request)
+        return Response(await in_turn(lambda: explanation(data)), media_type="image/png")
 
     @app.get("/v1/model", tags=["model"], response_model=Model)
     async def model() -> dict[str, Any]:
         """What the model file says of itself, and its hash."""
-        about = {key: classifier.metadata.get(key, "") for key in ("dataset", "dataset_sha256", "project_version")}
         return {
-            **about,
+            **dict.fromkeys(("dataset", "dataset_sha256", "project_version"), ""),
+            **{key: {} for key in ("params", "metrics")},
+            **classifier.metadata,
             "sha256": classifier.sha256,
-            "class_names": classifier.class_names,
-            "image_size": classifier.image_size,
+            "image_size": list(classifier.image_size),
             "label_set_coverage": classifier.coverage,
-            "params": classifier.metadata.get("params", {}),
-            "metrics": classifier.metadata.get("metrics", {}),
+            "label_set_threshold": classifier.threshold,
         }
 
+    @app.get("/", tags=["health"], response_model=Status)
     @app.get("/healthz", tags=["health"], response_model=Status)
     async def healthz() -> dict[str, str]:
-        """The process is up."""
+        """The process is up. (At `/`, a browser gets the page instead.)"""
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["health"], response_model=Status)
     async def readyz() -> dict[str, str]:
         """The model answers: asked of a blank picture, in its turn."""
         blank = np.zeros((1, *classifier.image_size), np.uint8)
-        await asyncio.get_running_loop().run_in_executor(worker, classifier.predict, blank)
+        await in_turn(lambda: classifier.predict(blank))
         return {"status": "ready"}
 
-
-async def _read(request: Request) -> list[Upload]:
-    """The pictures of a request.
-
-    Raises:
-        HTTPException: 415 for a content type that is not taken, 400 or 422 for a body that does not hold what it says.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        async with request.form(max_files=MAX_PICTURES, max_fields=MAX_PICTURES) as form:
-            parts = [part for _, part in form.multi_items()]
-            if not parts or not all(isinstance(part, UploadFile) for part in parts):
-                raise HTTPException(422, "Every part of the form should be a picture file, and there should be one.")
-            return [(part.filename, await part.read()) for part in parts if isinstance(part, UploadFile)]
-    if kind == "application/json":
-        try:
-            images = FROM_JSON.validate_json(await request.body()).images
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in ("body", *first["loc"]))
-            sentence = f'The JSON should be {{"images": [base64, …]}}; {where}: {first["msg"]}'
-            raise HTTPException(422, sentence) from None
-        return [(None, _from_base64(image)) for image in images]
-    if kind in RAW:
-        return [(None, await request.body())]
-    raise HTTPException(415, f"Send multipart/form-data, application/json or a picture's own type, not {kind!r}.")
-
-
-def _from_base64(text: str) -> bytes | PictureError:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return PictureError("The picture is no base64.", 400)
-
-
-def _json(content: dict[str, Any]) -> Response:
-    return Response(json.dumps(content, ensure_ascii=False), media_type="application/json")
+    @app.get("/metrics", tags=["health"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def prometheus() -> Response:
+        """Counters and histograms, as Prometheus reads them."""
+        return Response(metrics.text(), headers={"content-type": metrics.content_type})

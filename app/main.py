@@ -1,12 +1,13 @@
-"""The app: serves the exported model with a page. ``python -m app.main``
+"""The app: serves the exported model, to programs and with a page. ``python -m app.main``
 
-Settings are environment variables: HOST, PORT, MODEL_DIR and MAX_UPLOAD_MB. What is wrong at the start is said in one
-line on stderr and ends the process with status 1; SIGTERM and Ctrl-C end it with status 0.
+Settings are environment variables, as in `Settings`. What is wrong at the start is said in one line on stderr and ends
+the process with status 1; SIGTERM and Ctrl-C end it with status 0.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -14,17 +15,24 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from PIL import Image
+from starlette.types import ASGIApp
 
-from app import api
+from app import api, classic
 from app.classifier import Classifier, ModelError, ModelMissingError
+from app.front import Front, Page
+from app.judge import Judge
 from app.limits import BodyLimit
 from app.pictures import MB
+from app.watch import Metrics, Watch, set_up_logging
 
 T = TypeVar("T")
 MULTIPART_OVERHEAD = 64 * 1024  # bytes; what a form adds to the file that it carries
@@ -49,12 +57,16 @@ class Settings:
         port: the TCP port; 0 takes any free one (PORT).
         model_dir: the folder that export wrote (MODEL_DIR).
         max_upload_mb: the largest picture file, in megabytes of 1024 * 1024 bytes (MAX_UPLOAD_MB).
+        log_format: text for a terminal, or json, a line an entry (LOG_FORMAT).
+        page: whether there is a page beside the REST routes (PAGE).
     """
 
     host: str = "127.0.0.1"
     port: int = 7860
     model_dir: Path = Path("models")
     max_upload_mb: int = 10
+    log_format: str = "text"
+    page: bool = True
 
     @property
     def max_upload_bytes(self) -> int:
@@ -82,41 +94,79 @@ class Settings:
             port=read("PORT", cls.port, _between(0, 65535), "a whole number from 0 (any free port) to 65535"),
             model_dir=read("MODEL_DIR", cls.model_dir, Path, "a folder"),
             max_upload_mb=read("MAX_UPLOAD_MB", cls.max_upload_mb, _between(1, 100), "a whole number from 1 to 100"),
+            log_format=read("LOG_FORMAT", cls.log_format, _one_of("text", "json"), "text or json"),
+            page=read("PAGE", "on", _one_of("on", "off"), "on or off") == "on",
         )
 
 
-def create_app(settings: Settings, classifier: Classifier) -> FastAPI:
-    """The ASGI application: the REST routes, and the page at ``/``."""
-    # Imported here since it takes seconds: a wrong setting or a missing model is said before that.
-    from app import page
+def create_app(
+    settings: Settings, classifier: Classifier, failed: Callable[[BaseException], None] = lambda error: None
+) -> ASGIApp:
+    """The ASGI application: the REST routes, and the page at ``/``.
 
-    # FastAPI's own pages of documentation load their scripts from another machine.
-    app = FastAPI(title="Atelier", docs_url=None, redoc_url=None)
+    Args:
+        settings: as in the environment.
+        classifier: answers.
+        failed: told why the page cannot be built, should that be so.
+    """
+    metrics = Metrics(classifier)
+    judge = Judge(classifier, settings.max_upload_bytes, metrics)
+    samples = classic.read_samples(settings.model_dir)
 
-    api.add(app, classifier, settings.max_upload_bytes)
-    samples = sorted((settings.model_dir / "samples").glob("*.png"))
-    page.mount(app, page.build(classifier, samples, settings.max_upload_bytes), settings.max_upload_bytes)
-    app.add_middleware(BodyLimit, limit=settings.max_upload_bytes + MULTIPART_OVERHEAD)
-    return app
+    def build_page() -> FastAPI:
+        # Imported here, and in a thread of its own, since it takes seconds.
+        from app import page
+
+        app = FastAPI(openapi_url=None)
+        files = sorted((settings.model_dir / "samples/test").glob("*.png"))
+        page.mount(app, page.build(classifier, files, settings.max_upload_bytes), settings.max_upload_bytes)
+        return app
+
+    page = Page(build_page, failed) if settings.page else None
+    # Docs without scripts from another machine.
+    rest = FastAPIOffline(
+        title="Atelier",
+        version=str(classifier.metadata.get("project_version", "")) or "0",
+        description="Names the garment on a picture.",
+        redoc_url=None,
+        lifespan=page.running if page else None,
+    )
+    worker = ThreadPoolExecutor(1, "inference")
+    api.add(rest, judge, worker, metrics, _example(samples))
+    classic.add(rest, judge, worker, samples)
+    app: ASGIApp = Front(rest, page) if page else rest
+    app = BodyLimit(app, limit=settings.max_upload_bytes + MULTIPART_OVERHEAD)
+    return Watch(app, metrics, (path for route in rest.routes if (path := getattr(route, "path", ""))))
 
 
 def main() -> int:
     """Serves until told to stop; returns the exit status."""
     # uvicorn ends gently on a signal and then raises it anew: that should not look like a failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    log.setLevel(logging.INFO)
+    failures: list[BaseException] = []
     try:
         settings = Settings.from_environment(os.environ)
+        set_up_logging(settings.log_format)
         with contextlib.closing(_bind(settings)) as listener, _private_uploads():
-            app = create_app(settings, _load(settings.model_dir))
-            _Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE)).run([listener])
+
+            def failed(error: BaseException) -> None:
+                log.error("The page cannot be built.", exc_info=error)
+                failures.append(error)
+                server.should_exit = True
+
+            app = create_app(settings, _load(settings.model_dir), failed)
+            # Its own log of requests and its own format would stand beside ours.
+            config = uvicorn.Config(
+                app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE
+            )
+            server = _Server(config)
+            server.run([listener])
     except (StartError, ModelError) as error:
         print(f"atelier: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         pass
-    return 0
+    return 1 if failures else 0
 
 
 class _Server(uvicorn.Server):
@@ -128,7 +178,7 @@ class _Server(uvicorn.Server):
             host, port = sockets[0].getsockname()[:2]
             # What listens on every address is reached on this machine by its own.
             host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-            log.info("The page is ready: http://%s:%d", f"[{host}]" if ":" in host else host, port)
+            log.info("Atelier is ready: http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
 
 def _bind(settings: Settings) -> socket.socket:
@@ -174,6 +224,26 @@ def _private_uploads() -> Iterator[None]:
             yield
         finally:
             del os.environ["GRADIO_TEMP_DIR"]
+
+
+def _example(samples: Mapping[str, list[classic.Sample]]) -> bytes:
+    """A picture file for the schema: a sample, or where there are none, a light bar on black."""
+    if samples.get("test"):
+        return samples["test"][0].file.read_bytes()
+    file = io.BytesIO()
+    image = Image.new("L", (28, 28))
+    image.paste(255, (9, 2, 19, 26))
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in words:
+            raise ValueError
+        return value.lower()
+
+    return parse
 
 
 def _host(value: str) -> str:

@@ -53,6 +53,11 @@ def handle(app: FastAPI) -> None:
     async def http(_: Request, error: HTTPException) -> Response:
         return answer(error.status_code, str(error.detail), dict(error.headers or {}))
 
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, __: Exception) -> Response:
+        # The log has the rest, under the request's id.
+        return answer(500, "Something went wrong here; the answer's X-Request-ID finds it in the log.")
+
     @app.exception_handler(RequestValidationError)
     async def validation(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]

@@ -33,6 +33,8 @@ ROOT = Path(module.__file__).parents[1]
         ("MAX_UPLOAD_MB", "101"),
         ("MAX_UPLOAD_MB", "10MB"),
         ("MAX_UPLOAD_MB", "1.5"),
+        ("LOG_FORMAT", "xml"),
+        ("PAGE", "maybe"),
     ],
 )
 def test_wrong_settings_are_named(name, value):
@@ -49,6 +51,7 @@ def test_settings_and_their_defaults():
     given = {"HOST": "0.0.0.0", "PORT": "80", "MODEL_DIR": "/m", "MAX_UPLOAD_MB": "2"}
     assert Settings.from_environment(given) == Settings("0.0.0.0", 80, Path("/m"), 2)
     assert Settings.from_environment(given).max_upload_bytes == 2 * 1024**2
+    assert Settings.from_environment({"LOG_FORMAT": "JSON", "PAGE": "Off"}) == Settings(log_format="json", page=False)
 
 
 # A start that fails
@@ -59,7 +62,7 @@ def start(monkeypatch, capsys):
     """Runs main() with these settings; returns its status and the one line that it wrote."""
 
     def start(**settings):
-        for name in ("HOST", "PORT", "MODEL_DIR", "MAX_UPLOAD_MB"):
+        for name in ("HOST", "PORT", "MODEL_DIR", "MAX_UPLOAD_MB", "LOG_FORMAT", "PAGE"):
             monkeypatch.delenv(name, raising=False)
         for name, value in settings.items():
             monkeypatch.setenv(name, str(value))
@@ -122,9 +125,10 @@ def test_host_that_does_not_resolve(start, models, monkeypatch):
 
 def test_health_page_and_limit(models, classifier):
     with TestClient(create_app(Settings(model_dir=models, max_upload_mb=1), classifier)) as client:
-        assert client.get("/healthz").json() == {"status": "ok"}
-        assert "Atelier" in client.get("/").text
-        assert client.get("/docs").status_code == client.get("/redoc").status_code == 404
+        assert client.get("/healthz").json() == client.get("/").json() == {"status": "ok"}
+        assert "Atelier" in client.get("/", headers={"accept": "text/html,*/*;q=0.8"}).text
+        assert client.get("/v1/predict").status_code == 405  # REST's own, not the page's
+        assert client.get("/v1/nothing").headers["content-type"] == "application/problem+json"
         head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
         long = (bytes(100_000) if n else head for n in range(1000))
         kind = {"content-type": "multipart/form-data; boundary=x"}
@@ -143,9 +147,13 @@ def test_serves_until_it_is_told_to_stop(models, tmp_path):
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             line = process.stderr.readline()
-            assert line.startswith("The page is ready: http://127.0.0.1:")
-            with urllib.request.urlopen(line.split()[-1] + "/healthz", timeout=20) as answer:
+            assert line.startswith("Atelier is ready: http://127.0.0.1:")
+            address = line.split()[-1]
+            with urllib.request.urlopen(address + "/healthz", timeout=20) as answer:
                 assert json.load(answer) == {"status": "ok"}
+            page = urllib.request.Request(address, headers={"Accept": "text/html"})
+            with urllib.request.urlopen(page, timeout=60) as answer:  # waits until there is one
+                assert b"Atelier" in answer.read()
             (uploads,) = tmp_path.glob("atelier-*")
             assert uploads.stat().st_mode & 0o077 == 0
             maps = Path(f"/proc/{process.pid}/maps")
@@ -155,7 +163,7 @@ def test_serves_until_it_is_told_to_stop(models, tmp_path):
             assert process.wait(20) == 0
         finally:
             process.kill()
-        assert process.stderr.read() == ""
+        assert process.stderr.read().startswith("GET / 200")
     assert not list(tmp_path.glob("atelier-*"))
 
 
@@ -176,6 +184,27 @@ def test_the_app_imports_nothing_of_the_pipeline(path):
     assert not imported & {"stages", "torch", "torchvision", "dvc", "dvclive", "onnx", "tests"}
 
 
-def test_nobody_connects_before_the_page_can_answer():
+def test_without_the_page_gradio_is_not_even_imported(models):
+    program = (
+        "import sys\nfrom fastapi.testclient import TestClient\n"
+        "from app.main import Settings, create_app, _load\n"
+        f"folder = __import__('pathlib').Path({str(models)!r})\n"
+        "with TestClient(create_app(Settings(model_dir=folder, page=False), _load(folder))) as client:\n"
+        "    print(client.get('/', headers={'accept': 'text/html'}).json(), 'gradio' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert run.stdout == "{'status': 'ok'} False\n"
+
+
+def test_a_page_that_cannot_be_built_ends_the_process(models, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['gradio'] = None")
+    environment = {**os.environ, "PORT": "0", "MODEL_DIR": str(models), "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "app.main"]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert "The page cannot be built." in run.stderr
+
+
+def test_nobody_connects_before_the_server_can_answer():
     with module._bind(Settings(port=0)) as listener, pytest.raises(ConnectionRefusedError):
         socket.create_connection(listener.getsockname(), timeout=5)

@@ -89,9 +89,15 @@ def graph(metadata: dict[str, str] | None = None, side: int | str = SIDE) -> onn
 
 def write(folder: Path) -> Path:
     """Writes the model directory; returns it."""
-    (folder / "samples").mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     onnx.save(graph(), folder / "model.onnx")
     (folder / "serve.json").write_text('{"file": "model.onnx"}')
-    for index, (name, picture) in enumerate(shapes().items()):
-        Image.fromarray(picture).save(folder / "samples" / f"{index:02d}-{name.lower()}.png")
+    labels = {}
+    for split in ("train", "val", "test"):
+        (folder / "samples" / split).mkdir(parents=True)
+        for index, (name, picture) in enumerate(shapes().items()):
+            file = f"{split}/{index:02d}-{name.lower()}.png"
+            Image.fromarray(picture).save(folder / "samples" / file)
+            labels[file] = name
+    (folder / "samples/labels.json").write_text(json.dumps(labels))
     return folder
