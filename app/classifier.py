@@ -86,6 +86,7 @@ class Classifier:
         self.class_names = self._read_class_names()
         self.coverage, self.threshold = self._read_label_set()
         self._distances = self._read_distances()
+        self._shares = np.linspace(1, 0, self._distances.size)
         self._heatmap_size = self._try_blank()
 
     @classmethod
@@ -155,7 +156,7 @@ class Classifier:
         return self._session.run(OUTPUTS, {INPUT: np.ascontiguousarray(images)})
 
     def _share_as_far(self, distances: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return (1 - np.interp(distances, self._distances, np.linspace(0, 1, self._distances.size))).astype(np.float32)
+        return np.interp(distances, self._distances, self._shares).astype(np.float32)
 
     def _foreign(self, reason: str) -> ModelError:
         return ModelError(f"{self.path} is not a model exported by this project: {reason}")

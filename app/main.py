@@ -132,10 +132,9 @@ def create_app(
         lifespan=page.running if page else None,
     )
     worker = ThreadPoolExecutor(1, "inference")
-    api.add(rest, judge, worker, metrics, _example(samples))
+    short_cuts = api.add(rest, judge, worker, metrics, _example(samples))
     classic.add(rest, judge, worker, samples)
-    app: ASGIApp = Front(rest, page) if page else rest
-    app = BodyLimit(app, limit=settings.max_upload_bytes + MULTIPART_OVERHEAD)
+    app = BodyLimit(Front(rest, page or rest, short_cuts), limit=settings.max_upload_bytes + MULTIPART_OVERHEAD)
     return Watch(app, metrics, (path for route in rest.routes if (path := getattr(route, "path", ""))))
 
 

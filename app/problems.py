@@ -45,20 +45,21 @@ def declare(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def handle(app: FastAPI) -> None:
     """Answer every error of the application's own routes with a problem."""
 
-    @app.exception_handler(PictureError)
-    async def picture(_: Request, error: PictureError) -> Response:
+    async def handler(_: Request, error: Exception) -> Response:
+        return of(error)
+
+    for kind in (PictureError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, handler)
+
+
+def of(error: Exception) -> Response:
+    """The answer to an error."""
+    if isinstance(error, PictureError):
         return answer(error.status, error.message)
-
-    @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> Response:
+    if isinstance(error, HTTPException):
         return answer(error.status_code, str(error.detail), dict(error.headers or {}))
-
-    @app.exception_handler(Exception)
-    async def unforeseen(_: Request, __: Exception) -> Response:
-        # The log has the rest, under the request's id.
-        return answer(500, "Something went wrong here; the answer's X-Request-ID finds it in the log.")
-
-    @app.exception_handler(RequestValidationError)
-    async def validation(_: Request, error: RequestValidationError) -> Response:
+    if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         return answer(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+    # The log has the rest, under the request's id.
+    return answer(500, "Something went wrong here; the answer's X-Request-ID finds it in the log.")

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from app import forms
 from app.pictures import PictureError
 
 MAX_PICTURES = 64  # in one request
@@ -60,9 +60,10 @@ async def read(request: Request) -> list[Upload]:
     Raises:
         HTTPException: 415 for a content type that is not taken, 400 or 422 for a body that does not hold what it says.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = request.headers.get("content-type", "")
+    kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _from_form(request)
+        return _from_form(await request.body(), content_type)
     if kind == "application/json":
         return _from_json(await request.body())
     if kind in RAW:
@@ -86,12 +87,11 @@ async def one(request: Request) -> bytes:
     return data
 
 
-async def _from_form(request: Request) -> list[Upload]:
-    async with request.form(max_files=MAX_PICTURES, max_fields=MAX_PICTURES) as form:
-        parts = [part for _, part in form.multi_items()]
-        if not parts or not all(isinstance(part, UploadFile) for part in parts):
-            raise HTTPException(422, "Every part of the form should be a picture file, and there should be one.")
-        return [(part.filename, await part.read()) for part in parts if isinstance(part, UploadFile)]
+def _from_form(body: bytes, content_type: str) -> list[Upload]:
+    parts = forms.parts(body, content_type, MAX_PICTURES)
+    if not parts or any(name is None for name, _ in parts):
+        raise HTTPException(422, "Every part of the form should be a picture file, and there should be one.")
+    return list(parts)
 
 
 def _from_json(body: bytes) -> list[Upload]:
