@@ -6,13 +6,8 @@ split and not the data set, so an id counts the test split's samples.
 
 from __future__ import annotations
 
-import asyncio
 import io
-import json
 import random
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -22,21 +17,15 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app import problems
-from app.classifier import Classifier, ModelError
+from app.classifier import Classifier
+from app.endpoints import Endpoints
+from app.exhibits import Sample, Samples
 from app.judge import Judge
 from app.pictures import PictureError
-from app.reading import form, one
+from app.reading import one
+from app.schema import form, problems
 
 LABEL = "X-Fashion-MNIST-Label"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A picture file with its true class."""
-
-    file: Path
-    label: str
 
 
 class Prediction(BaseModel):
@@ -54,41 +43,21 @@ class SamplePrediction(Prediction):
     true_label_index: int = Field(examples=[5])
 
 
-def read_samples(model_dir: Path) -> dict[str, list[Sample]]:
-    """The samples that export wrote, by split; none where there are none.
-
-    Raises:
-        ModelError: labels.json is not as export writes it.
-    """
-    folder = model_dir / "samples"
-    try:
-        labels = json.loads((folder / "labels.json").read_bytes())
-        samples: dict[str, list[Sample]] = {}
-        for name, label in sorted(labels.items()):
-            samples.setdefault(name.partition("/")[0], []).append(Sample(folder / name, str(label)))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError):
-        raise ModelError(f"{folder / 'labels.json'} cannot be used: `uv run dvc repro` writes it anew") from None
-    return samples
-
-
-def add(app: FastAPI, judge: Judge, worker: Executor, samples: dict[str, list[Sample]]) -> None:
+def add(app: FastAPI, endpoints: Endpoints, samples: Samples) -> None:
     """Add the routes to an application.
 
     Args:
         app: gets the routes.
-        judge: answers.
-        worker: where it does so.
+        endpoints: answer.
         samples: pictures by split.
     """
-    classifier = judge.classifier
+    judge, classifier = endpoints.judge, endpoints.judge.classifier
 
     @app.get(
         "/sample/image",
         tags=["as in the course project"],
         response_class=Response,
-        responses={200: {"content": {"image/png": {}}}, **problems.declare(404, 422)},
+        responses={200: {"content": {"image/png": {}}}, **problems(404, 422)},
     )
     async def sample_image(
         dataset: Literal["train", "test", "val"] = "test",
@@ -109,7 +78,7 @@ def add(app: FastAPI, judge: Judge, worker: Executor, samples: dict[str, list[Sa
         "/predict/sample/{id}",
         tags=["as in the course project"],
         response_model=SamplePrediction,
-        responses=problems.declare(404, 422),
+        responses=problems(404, 422),
     )
     async def predict_sample(id: int) -> dict[str, object]:
         """What the model says of a sample of the test split, and what it is."""
@@ -118,21 +87,21 @@ def add(app: FastAPI, judge: Judge, worker: Executor, samples: dict[str, list[Sa
             some = f"There are samples 0 to {len(pictures) - 1}" if pictures else "This model has no samples"
             raise HTTPException(404, f"{some}, not {id}.")
         sample = pictures[id]
-        said = await asyncio.get_running_loop().run_in_executor(worker, _say, judge, sample.file.read_bytes())
+        said = await endpoints.in_turn(lambda: _say(judge, sample.file.read_bytes()))
         return said | {"true_label": sample.label, "true_label_index": _index(classifier, sample)}
 
     @app.post(
         "/predict/upload",
         tags=["as in the course project"],
         response_model=Prediction,
-        responses=problems.declare(400, 408, 413, 415, 422),
+        responses=problems(400, 408, 413, 415, 422),
         openapi_extra=form("file"),
     )
     async def predict_upload(request: Request) -> dict[str, object]:
         """What the model says of a picture."""
         data = await one(request)
         try:
-            return await asyncio.get_running_loop().run_in_executor(worker, _say, judge, data)
+            return await endpoints.in_turn(lambda: _say(judge, data))
         except PictureError as error:
             # Where newer routes say 415, this one always said 400.
             raise PictureError(error.message, 400 if error.status == 415 else error.status) from None

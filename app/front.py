@@ -1,84 +1,101 @@
-"""REST and the page behind one door: REST answers at once, the page as soon as Gradio is imported."""
+"""One door for everything: what can answer at once does, the rest as soon as it is imported.
+
+FastAPI takes a third of a second to import and Gradio two; a new instance answers its first prediction before either.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-from fastapi import FastAPI, Request
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Router
+from starlette.types import Receive, Scope, Send
 
 from app import problems
 from app.pictures import PictureError
+from app.watch import ROUTE
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Build = Callable[[], Starlette]
+
+log = logging.getLogger("atelier")
 
 
-class Page:
-    """An ASGI application that is built in a thread, since the import of Gradio takes seconds; requests wait for it."""
+class Late:
+    """An application that is built in a thread; requests wait for it."""
 
-    def __init__(self, build: Callable[[], FastAPI], failed: Callable[[BaseException], None]) -> None:
-        """Args:
-        build: imports what it needs and builds the application.
-        failed: told why the page cannot be built.
-        """
+    def __init__(self, build: Build) -> None:
         self._build = build
-        self._failed = failed
-        self._ready: asyncio.Future[FastAPI] | None = None
+        self._ready: asyncio.Future[Starlette] | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert self._ready is not None, "the page is not running"
-        app = await asyncio.shield(self._ready)
-        await app(scope, receive, send)
+    async def ready(self) -> Starlette:
+        """The application, once there is one.
+
+        Raises:
+            Exception: why it cannot be built.
+        """
+        assert self._ready is not None, "not running"
+        return await asyncio.shield(self._ready)
 
     @contextlib.asynccontextmanager
-    async def running(self, _: object = None) -> AsyncIterator[None]:
-        """Build the page, and run what it does beside answering, until the block ends."""
+    async def running(self, failed: Callable[[], None]) -> AsyncIterator[None]:
+        """Build the application, and run what it does beside answering, until the block ends."""
         self._ready = asyncio.get_running_loop().create_future()
         over = asyncio.Event()
-        task = asyncio.create_task(self._run(self._ready, over))
+        task = asyncio.create_task(self._run(self._ready, over, failed))
         try:
             yield
         finally:
             over.set()
             await task
 
-    async def _run(self, ready: asyncio.Future[FastAPI], over: asyncio.Event) -> None:
+    async def _run(self, ready: asyncio.Future[Starlette], over: asyncio.Event, failed: Callable[[], None]) -> None:
         try:
             app = await asyncio.to_thread(self._build)
             async with app.router.lifespan_context(app):
                 ready.set_result(app)
                 await over.wait()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the process must not go on without its page
+        except Exception as error:
+            log.exception("A part of the app cannot be built.")
             if not ready.done():
                 ready.set_exception(error)
                 ready.exception()  # seen: where nobody waits, asyncio would complain
-            self._failed(error)
+            failed()
 
 
 class Front:
-    """Sends a request to REST or to the page; the root to either, by what the client would rather have.
+    """The ASGI application."""
 
-    Args:
-        rest: the REST routes.
-        page: gets what is not REST's.
-        short_cuts: routes, by method and path, that are answered without FastAPI's layers between, which cost a tenth
-            of a millisecond. FastAPI knows the same functions, for the schema.
-    """
-
-    def __init__(self, rest: FastAPI, page: ASGIApp, short_cuts: Mapping[tuple[str, str], Endpoint]) -> None:
-        self._rest = rest
-        self._page = page
-        paths = {getattr(route, "path", ""): route for route in rest.routes}
-        self._heads = frozenset(path.split("/")[1] for path in paths) - {""}
-        self._short_cuts = {key: (endpoint, paths[key[1]]) for key, endpoint in short_cuts.items()}
+    def __init__(
+        self,
+        at_once: Mapping[tuple[str, str], Endpoint],
+        rest: Build,
+        page: Build | None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Args:
+        at_once: what answers without waiting for anything, by method and path.
+        rest: builds the REST routes.
+        page: builds the page, which gets what is not REST's; None is no page.
+        failed: told when one of them cannot be built.
+        """
+        self._at_once = at_once
+        self._rest = Late(rest)
+        self._page = Late(page) if page else None
+        self._failed = failed
+        self._router = Router(lifespan=self._lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (short_cut := self._short_cuts.get((scope["method"], scope["path"]))):
-            endpoint, scope["route"] = short_cut
+        if scope["type"] == "lifespan":
+            await self._router.lifespan(scope, receive, send)
+        elif scope["type"] == "http" and (endpoint := self._at_once.get((scope["method"], scope["path"]))):
+            scope[ROUTE] = scope["path"]
             try:
                 response = await endpoint(Request(scope, receive))
             except Exception as error:
@@ -88,12 +105,28 @@ class Front:
             else:
                 await response(scope, receive, send)
         else:
-            await (self._rest if self._is_rest(scope) else self._page)(scope, receive, send)
+            rest = await self._rest.ready()
+            if self._page is None or _is_for(rest, scope):
+                await rest(scope, receive, send)
+            else:
+                scope[ROUTE] = "page"
+                page = await self._page.ready()
+                await page(scope, receive, send)
 
-    def _is_rest(self, scope: Scope) -> bool:
-        if scope["type"] != "http":
-            return bool(scope["type"] == "lifespan")
-        head = scope["path"].split("/")[1] if "/" in scope["path"] else ""
-        if head:
-            return head in self._heads
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: object) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            for late in (self._rest, self._page):
+                if late:
+                    await stack.enter_async_context(late.running(self._failed))
+            yield
+
+
+def _is_for(rest: Starlette, scope: Scope) -> bool:
+    """Whether a request is for REST, by the first part of its path; at the root, by what the client prefers."""
+    if scope["type"] != "http":
+        return False
+    head = scope["path"].partition("/")[2].partition("/")[0]
+    if not head:
         return not any(key == b"accept" and b"text/html" in value for key, value in scope["headers"])
+    return any(getattr(route, "path", "").split("/")[1] == head for route in rest.routes)

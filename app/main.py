@@ -6,29 +6,27 @@ the process with status 1; SIGTERM and Ctrl-C end it with status 0.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import io
 import logging
 import os
 import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import uvicorn
-from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
-from PIL import Image
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
-from app import api, classic
 from app.classifier import Classifier, ModelError, ModelMissingError
-from app.front import Front, Page
+from app.endpoints import Endpoints
+from app.exhibits import read_samples
+from app.front import Endpoint, Front
 from app.judge import Judge
 from app.limits import BodyLimit
 from app.pictures import MB
@@ -36,7 +34,8 @@ from app.watch import Metrics, Watch, set_up_logging
 
 T = TypeVar("T")
 MULTIPART_OVERHEAD = 64 * 1024  # bytes; what a form adds to the file that it carries
-GRACE = 3  # seconds that open connections have to end in, once the process is told to stop
+LEAVE = 1  # seconds that idle connections have to send another request in, once the process is told to stop
+GRACE = 6  # seconds, after that, for what is still being answered; Cloud Run gives ten in all
 HOW_TO_GET_A_MODEL = (
     "`uv run dvc repro` makes the real one; `uv run invoke demo` makes one from sketches in a minute, and shows it"
 )
@@ -99,58 +98,59 @@ class Settings:
         )
 
 
-def create_app(
-    settings: Settings, classifier: Classifier, failed: Callable[[BaseException], None] = lambda error: None
-) -> ASGIApp:
+def create_app(settings: Settings, classifier: Classifier, failed: Callable[[], None] = lambda: None) -> Watch:
     """The ASGI application: the REST routes, and the page at ``/``.
 
     Args:
         settings: as in the environment.
         classifier: answers.
-        failed: told why the page cannot be built, should that be so.
+        failed: told when a part of it cannot be built.
+
+    Raises:
+        ModelError: the samples beside the model cannot be used.
     """
     metrics = Metrics(classifier)
-    judge = Judge(classifier, settings.max_upload_bytes, metrics)
-    samples = classic.read_samples(settings.model_dir)
+    endpoints = Endpoints(Judge(classifier, settings.max_upload_bytes, metrics))
+    samples = read_samples(settings.model_dir)
 
-    def build_page() -> FastAPI:
-        # Imported here, and in a thread of its own, since it takes seconds.
+    # Both import what takes long, and are called in threads of their own.
+    def rest() -> Starlette:
+        from app import api
+
+        return api.create(endpoints, metrics, samples)
+
+    def page() -> Starlette:
+        from fastapi import FastAPI
+
         from app import page
 
         app = FastAPI(openapi_url=None)
-        files = sorted((settings.model_dir / "samples/test").glob("*.png"))
+        files = [sample.file for sample in samples.get("test", [])]
         page.mount(app, page.build(classifier, files, settings.max_upload_bytes), settings.max_upload_bytes)
         return app
 
-    page = Page(build_page, failed) if settings.page else None
-    # Docs without scripts from another machine.
-    rest = FastAPIOffline(
-        title="Atelier",
-        version=str(classifier.metadata.get("project_version", "")) or "0",
-        description="Names the garment on a picture.",
-        redoc_url=None,
-        lifespan=page.running if page else None,
-    )
-    worker = ThreadPoolExecutor(1, "inference")
-    short_cuts = api.add(rest, judge, worker, metrics, _example(samples))
-    classic.add(rest, judge, worker, samples)
-    app = BodyLimit(Front(rest, page or rest, short_cuts), limit=settings.max_upload_bytes + MULTIPART_OVERHEAD)
-    return Watch(app, metrics, (path for route in rest.routes if (path := getattr(route, "path", ""))))
+    at_once: dict[tuple[str, str], Endpoint] = {
+        ("POST", "/v1/predict"): endpoints.predict,
+        ("GET", "/healthz"): endpoints.healthz,
+        ("GET", "/readyz"): endpoints.readyz,
+    }
+    front = Front(at_once, rest, page if settings.page else None, failed)
+    return Watch(BodyLimit(front, limit=settings.max_upload_bytes + MULTIPART_OVERHEAD), metrics)
 
 
 def main() -> int:
     """Serves until told to stop; returns the exit status."""
     # uvicorn ends gently on a signal and then raises it anew: that should not look like a failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    failures: list[BaseException] = []
+    status = 0
     try:
         settings = Settings.from_environment(os.environ)
         set_up_logging(settings.log_format)
         with contextlib.closing(_bind(settings)) as listener, _private_uploads():
 
-            def failed(error: BaseException) -> None:
-                log.error("The page cannot be built.", exc_info=error)
-                failures.append(error)
+            def failed() -> None:
+                nonlocal status
+                status = 1
                 server.should_exit = True
 
             app = create_app(settings, _load(settings.model_dir), failed)
@@ -158,18 +158,33 @@ def main() -> int:
             config = uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE
             )
-            server = _Server(config)
+            server = _Server(config, app)
             server.run([listener])
     except (StartError, ModelError) as error:
         print(f"atelier: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         pass
-    return 1 if failures else 0
+    return status
 
 
 class _Server(uvicorn.Server):
-    """Says the address, once it is ready and not before."""
+    """Says the address, once it is ready and not before; takes leave of its clients before it goes."""
+
+    def __init__(self, config: uvicorn.Config, app: Watch) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn alone closes connections that clients believe to be alive: what they send at that moment is lost. So
+        # for a second nobody new is let in, and every answer says that its connection ends with it.
+        for server in self.servers:
+            server.close()
+        self._app.closing = True
+        end = time.monotonic() + LEAVE
+        while self.server_state.connections and time.monotonic() < end and not self.force_exit:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -223,17 +238,6 @@ def _private_uploads() -> Iterator[None]:
             yield
         finally:
             del os.environ["GRADIO_TEMP_DIR"]
-
-
-def _example(samples: Mapping[str, list[classic.Sample]]) -> bytes:
-    """A picture file for the schema: a sample, or where there are none, a light bar on black."""
-    if samples.get("test"):
-        return samples["test"][0].file.read_bytes()
-    file = io.BytesIO()
-    image = Image.new("L", (28, 28))
-    image.paste(255, (9, 2, 19, 26))
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 def _one_of(*words: str) -> Callable[[str], str]:

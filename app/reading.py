@@ -4,54 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Any
 
-from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from app import forms
 from app.pictures import PictureError
 
 MAX_PICTURES = 64  # in one request
 RAW = ("application/octet-stream", "image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
-FILE = {"type": "string", "format": "binary"}
 
 Upload = tuple[str | None, bytes | PictureError]  # name; the file, or why it is none
-
-
-class Pictures(BaseModel):
-    """Pictures in JSON."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    images: Annotated[list[str], Field(min_length=1, max_length=MAX_PICTURES, description="files, in base64")]
-
-
-FROM_JSON = TypeAdapter(Pictures)
-
-
-def form(field: str, *, many: bool = False) -> dict[str, Any]:
-    """OpenAPI's description of a body that is a form with a picture, or with several, in a field."""
-    files = {"type": "array", "items": FILE, "minItems": 1, "maxItems": MAX_PICTURES} if many else FILE
-    schema = {"type": "object", "properties": {field: files}, "required": [field], "additionalProperties": False}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
-
-
-def any_way(field: str, example: bytes, *, many: bool = False) -> dict[str, Any]:
-    """OpenAPI's description of a body in any of the ways that `read` knows.
-
-    Args:
-        field: the form's.
-        example: a picture file that the JSON example shows.
-        many: whether JSON, and several pictures, are taken.
-    """
-    body = form(field, many=many)
-    content = body["requestBody"]["content"]
-    content |= {kind: {"schema": FILE} for kind in RAW}
-    if many:
-        shown = {"images": [base64.b64encode(example).decode()]}
-        content["application/json"] = {"schema": Pictures.model_json_schema(), "example": shown}
-    return body
 
 
 async def read(request: Request) -> list[Upload]:
@@ -95,6 +58,11 @@ def _from_form(body: bytes, content_type: str) -> list[Upload]:
 
 
 def _from_json(body: bytes) -> list[Upload]:
+    # Imported here: pydantic takes a tenth of a second, and who sends files need not wait for it at the start.
+    from pydantic import ValidationError
+
+    from app.schema import FROM_JSON
+
     try:
         images = FROM_JSON.validate_json(body).images
     except ValidationError as error:

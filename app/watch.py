@@ -11,7 +11,6 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Iterable
 from typing import Any
 
 import numpy.typing as npt
@@ -32,6 +31,7 @@ from app.classifier import Classifier
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 REQUEST_ID = b"x-request-id"
+ROUTE = "atelier.route"  # in an ASGI scope: what `Front` knows of the route; of the rest FastAPI does
 TRUSTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # anything else from outside is replaced
 ROUTINE = ("/healthz", "/readyz", "/metrics", "page")  # not logged while all is well: they would hide the rest
 
@@ -97,10 +97,10 @@ class Metrics:
 class Watch:
     """ASGI middleware: request ids in and out, metrics, a line of log a request."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
-        self.routes = frozenset(routes)
+        self.closing = False  # set when the process is told to end: clients then look for another connection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -115,6 +115,8 @@ class Watch:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (REQUEST_ID, name)]
+                if self.closing:
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         failure = None
@@ -129,10 +131,8 @@ class Watch:
             self._note(scope, status, time.perf_counter() - started, name.decode(), failure)
 
     def _note(self, scope: Scope, status: int, seconds: float, name: str, failure: Exception | None) -> None:
-        # Set by the router. A path from outside is no label: there is no end to them.
-        route = getattr(scope.get("route"), "path", "page")
-        if route not in self.routes:
-            route = "page"
+        # A route and not a path: of paths from outside there is no end.
+        route = scope.get(ROUTE) or getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "OPTIONS") else "other"
         self.metrics.requests.labels(method, route, str(status)).inc()
         self.metrics.seconds.labels(route).observe(seconds)

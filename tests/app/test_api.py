@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app import api
+from app import schema
 from app.judge import Judge
 from app.main import Settings, create_app
 from app.problems import MEDIA_TYPE
@@ -129,7 +129,7 @@ def test_one_picture_in_three_ways(client, classifier, shapes, files, way):
         assert response.status_code == 200
         assert body["model"] == classifier.sha256
         (answer,) = body["answers"]
-        api.Answer.model_validate(answer)
+        schema.Answer.model_validate(answer)
         row = classifier.predict(shapes[name][None]).probabilities[0]
         assert answer["class"] == name
         assert answer["probability"] == pytest.approx(float(row.max()))
@@ -154,7 +154,7 @@ def test_a_bad_picture_does_not_spoil_the_others(client, files):
     ]
     response = client.post("/v1/predict", files=parts)
     assert response.status_code == 200
-    api.Answers.model_validate(response.json())
+    schema.Answers.model_validate(response.json())
     one, two, three = response.json()["answers"]
     assert [one["name"], two["name"], three["name"]] == ["one.png", "two.txt", "three.png"]
     assert (one["class"], three["class"]) == ("Bag", "Trouser")
@@ -209,7 +209,8 @@ def test_what_was_not_foreseen_is_a_problem_without_particulars(models, classifi
 
     monkeypatch.setattr(Judge, "see", broken)
     app = create_app(Settings(model_dir=models, page=False), classifier)
-    response = raw(TestClient(app, raise_server_exceptions=False), files["Bag"])
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = raw(client, files["Bag"])
     assert "secret" not in refused(response, 500)
     assert caplog.records[-1].request_id == response.headers["x-request-id"]
     assert caplog.records[-1].levelname == "ERROR"

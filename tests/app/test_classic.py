@@ -5,8 +5,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app import classic
 from app.classifier import ModelError
+from app.exhibits import read_samples
 from app.main import Settings, create_app
 
 
@@ -21,13 +21,13 @@ def test_labels_that_cannot_be_read(tmp_path, content):
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples/labels.json").write_bytes(content.encode("utf-8", "surrogatepass"))
     with pytest.raises(ModelError, match=r"labels\.json"):
-        classic.read_samples(tmp_path)
+        read_samples(tmp_path)
 
 
 def test_a_model_without_samples(tmp_path, classifier):
-    client = TestClient(create_app(Settings(model_dir=tmp_path, page=False), classifier))
-    assert client.get("/sample/image").status_code == 404
-    assert "no samples" in client.get("/predict/sample/0").json()["detail"]
+    with TestClient(create_app(Settings(model_dir=tmp_path, page=False), classifier)) as client:
+        assert client.get("/sample/image").status_code == 404
+        assert "no samples" in client.get("/predict/sample/0").json()["detail"]
 
 
 @pytest.mark.parametrize("query", ["dataset=other", "size=27", "size=1025", "size=x"])

@@ -14,7 +14,8 @@ SECRET = "a-secret-file-name.png"
 
 @pytest.fixture
 def client(models, classifier):
-    return TestClient(create_app(Settings(model_dir=models, page=False), classifier))
+    with TestClient(create_app(Settings(model_dir=models, page=False), classifier)) as client:
+        yield client
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_requests_are_counted_by_route_and_not_by_path(client):
     found = metrics(client)
     name = "atelier_http_requests_total"
     assert found[name, ("method", "GET"), ("route", "/predict/sample/{id}"), ("status", "200")] == 2
-    assert found[name, ("method", "GET"), ("route", "page"), ("status", "404")] == 2
+    assert found[name, ("method", "GET"), ("route", "other"), ("status", "404")] == 2
     assert not [key for key in found if "nothing" in str(key)]
     assert found["atelier_http_request_seconds_count", ("route", "/predict/sample/{id}")] == 2
 
