@@ -20,6 +20,7 @@ import numpy as np
 HOST = "127.0.0.1"
 PATIENCE = 30.0  # seconds until a request counts as never answered
 FRESH = 4.0  # seconds: an idle connection is used again up to this age, since uvicorn closes it at 5
+CONNECTIONS = 256  # of the open load at once; what is due while all are busy waits, and its latency says so
 CHUNK = 65536
 
 
@@ -198,16 +199,17 @@ async def closed(port: int, asks: Sequence[Ask], clients: int, seconds: float) -
 
 async def open_(port: int, asks: Sequence[Ask], rate: float, seconds: float) -> Tally:
     """Sends `rate` requests a second, evenly spaced, however long the answers take."""
-    tally, idle = Tally(), list[Connection]()
+    tally, idle, free = Tally(), list[Connection](), asyncio.Semaphore(CONNECTIONS)
     started, cpu = time.monotonic(), time.process_time()
 
     async def one(ask: Ask, due: float) -> None:
-        # The one used last; if that is stale, all are.
-        while idle and time.monotonic() - idle[-1].used > FRESH:
-            idle.pop().close()
-        connection = idle.pop() if idle else Connection(port)
-        await _count(tally, connection, ask, due)
-        idle.append(connection)
+        async with free:
+            # The one used last; if that is stale, all are.
+            while idle and time.monotonic() - idle[-1].used > FRESH:
+                idle.pop().close()
+            connection = idle.pop() if idle else Connection(port)
+            await _count(tally, connection, ask, due)
+            idle.append(connection)
 
     async with asyncio.TaskGroup() as group:
         for number in range(int(rate * seconds)):

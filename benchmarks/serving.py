@@ -3,7 +3,8 @@
     python -m benchmarks.serving [--models DIR] [--rounds N] [--seconds S] [--write]
 
 Every server is started once and idles while another one is measured. Absolute figures swing with the machine; what
-counts are the ratios, whose parts were measured in the same minutes.
+counts are the ratios, whose parts were measured in the same minutes. The model alone is asked again and again with all
+of it in the processor's caches; in a server the rest of the request has pushed it out in between.
 """
 
 from __future__ import annotations
@@ -167,6 +168,10 @@ def under_load(series: dict[tuple[str, int], Series], memory: dict[str, float]) 
     return Report("Under load", columns, rows)
 
 
+def _clients(number: int) -> str:
+    return f"{number} client{'s' if number > 1 else ''}"
+
+
 def ratios(series: dict[tuple[str, int], Series], floors: dict[str, float]) -> Report:
     """What the goals are about."""
     least, most = CLIENTS[0], CLIENTS[-1]
@@ -174,16 +179,16 @@ def ratios(series: dict[tuple[str, int], Series], floors: dict[str, float]) -> R
     for name, file, goal in ((FP32, "model.onnx", "at most 1.5"), (INT8, "model.int8.onnx", "")):
         for clients in CLIENTS:
             value = series[name, clients].cpu() / floors[file]
-            rows.append((f"CPU, {name} / model alone, {clients} clients", f"{value:.2f}", goal))
+            rows.append((f"CPU, {name} / model alone, {_clients(clients)}", f"{value:.2f}", goal))
     for clients in CLIENTS:
         value = series[FP32, clients].cpu() / series[BARE, clients].cpu()
-        rows.append((f"CPU, {FP32} / bare, {clients} clients", f"{value:.2f}", ""))
+        rows.append((f"CPU, {FP32} / bare, {_clients(clients)}", f"{value:.2f}", ""))
     value = series[FP32, most].percentile(99) / series[BARE, most].percentile(99)
-    rows.append((f"p99, {FP32} / bare, {most} clients", f"{value:.2f}", "at most 1"))
+    rows.append((f"p99, {FP32} / bare, {_clients(most)}", f"{value:.2f}", "at most 1"))
     for name, goal in ((TORCH, "at least 30"), (TORCH_1, "at least 10")):
         for ours in (FP32, INT8):
             value = series[ours, least].rate() / series[name, least].rate()
-            rows.append((f"answers/s, {ours} / {name}, {least} clients", f"{value:.1f}", goal))
+            rows.append((f"answers/s, {ours} / {name}, {_clients(least)}", f"{value:.1f}", goal))
     return Report("Ratios", ("", "measured", "goal"), rows)
 
 
