@@ -41,7 +41,7 @@ DEMO_PARAMS = {
     "min_accuracy": 0.5,
 }
 HOST = "127.0.0.1"
-BENCHMARKS = ("accuracy", "int8", "memory", "sketches", "unlike")
+BENCHMARKS = ("accuracy", "int8", "memory", "serving", "sketches", "sustained", "unlike")
 RESULTS = Path("docs/results.json")
 TABLE_START, TABLE_END = "<!-- results: invoke publish -->", "<!-- /results -->"
 EXPORTS = {"requirements/app.txt": ["--no-default-groups"], "requirements/train.txt": ["--no-group", "dev"]}
