@@ -94,8 +94,8 @@ def create_app(settings: Settings, classifier: Classifier) -> FastAPI:
     app = FastAPI(title="Atelier", docs_url=None, redoc_url=None)
 
     api.add(app, classifier, settings.max_upload_bytes)
-    samples = sorted((settings.model_dir / "samples").glob("*.png"))
-    page.mount(app, page.build(classifier, samples, settings.max_upload_bytes), settings.max_upload_bytes)
+    blocks = page.build(classifier, settings.model_dir, settings.max_upload_bytes)
+    page.mount(app, blocks, settings.max_upload_bytes)
     app.add_middleware(BodyLimit, limit=settings.max_upload_bytes + MULTIPART_OVERHEAD)
     return app
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import gradio as gr
 
@@ -25,13 +27,33 @@ for (const button of element.querySelectorAll(".samples button")) {
 """
 
 
-def row(samples: Sequence[Path]) -> gr.HTML:
+class Sample(NamedTuple):
+    """A picture to try, and the class it is of."""
+
+    path: Path
+    name: str
+
+
+def read(folder: Path) -> list[Sample]:
+    """The pictures of the test split in ``folder``, in order; none where there are none."""
+    try:
+        labels = dict(json.loads((folder / "labels.json").read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        labels = {}
+    # Without a label, the name of the file has to do: 03-ankle-boot.png.
+    return [
+        Sample(path, str(labels.get(f"test/{path.name}") or " ".join(path.stem.split("-")[1:]) or path.stem))
+        for path in sorted(folder.glob("test/*.png"))
+    ]
+
+
+def row(samples: Sequence[Sample]) -> gr.HTML:
     """The row as a component; a click raises its ``click`` event, and its value is the number of the sample.
 
     Args:
-        samples: PNG files of a few kilobytes, named like ``03-ankle-boot.png``.
+        samples: PNG files of a few kilobytes.
     """
-    buttons = "".join(_button(index, path) for index, path in enumerate(samples))
+    buttons = "".join(_button(index, sample) for index, sample in enumerate(samples))
     template = f'<div class="samples"><h2>Or try one of these</h2><div>{buttons}</div></div>'
     return gr.HTML(
         value="",
@@ -45,11 +67,10 @@ def row(samples: Sequence[Path]) -> gr.HTML:
     )
 
 
-def _button(index: int, path: Path) -> str:
-    name = " ".join(path.stem.split("-")[1:]) or path.stem
+def _button(index: int, sample: Sample) -> str:
     # The template language would take these two for its own.
-    name = html.escape(name.replace("{", "").replace("$", ""))
-    content = base64.b64encode(path.read_bytes()).decode()
+    name = html.escape(sample.name.replace("{", "").replace("$", ""))
+    content = base64.b64encode(sample.path.read_bytes()).decode()
     return (
         f'<button type="button" data-index="{index}" aria-label="Sample: {name}">'
         f'<img src="data:image/png;base64,{content}" alt=""></button>'
