@@ -27,6 +27,7 @@ TOP_CLASSES = 5
 CLEANING = (300, 900)  # seconds: how often, and from which age, files of visitors are deleted
 CSS_FILE = Path(__file__).with_name("page.css")
 SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+UNUSUAL = 0.01  # the share of validation pictures as unusual as this one, below which its answer comes with a warning
 WAITING = '<p class="waiting">Choose, photograph or draw a garment, and the answer appears here.</p>'
 BLANK = '<p class="waiting">This picture is blank: there is nothing on it to recognise.</p>'
 
@@ -174,9 +175,13 @@ def _answer(classifier: Classifier, data: bytes | None, max_bytes: int) -> Resul
     probabilities = prediction.probabilities[0]
     names = classifier.class_names
     shortlist = [names[index] for index in classifier.label_set(probabilities)]
+    usual = getattr(prediction, "in_distribution", None)
+    unusual = usual is not None and usual[0] < UNUSUAL
     return (
         {name: float(p) for name, p in zip(names, probabilities, strict=True)},
-        _in_words(shortlist, float(probabilities.max()), classifier.coverage),
+        _with_a_warning(shortlist[0])
+        if unusual
+        else _in_words(shortlist, float(probabilities.max()), classifier.coverage),
         enlarge(seen),
         overlay(seen, prediction.heatmaps[0]),
         gr.Column(visible=True),
@@ -202,6 +207,17 @@ def _in_words(shortlist: Sequence[str], probability: float, coverage: float) -> 
         f'<p class="shortlist">Shortlist: <strong>{listed}</strong></p>'
         f'<p class="promise">The shortlist holds the right answer for {100 * coverage:.3g}% of pictures like '
         "those it was calibrated on.</p></div>"
+    )
+
+
+def _with_a_warning(name: str) -> str:
+    """The answer to a picture unlike those the model knows: how sure it is, and the shortlist's promise, mean nothing
+    there."""
+    return (
+        '<div role="status"><div class="unusual" role="note"><strong>Take this with a grain of salt.</strong> The '
+        "picture looks unlike anything the model has learnt from. It still has to choose one of the kinds it knows, so "
+        "the name and the percentages below may mean nothing.</div>"
+        f'<p class="verdict">{html.escape(name)}</p><p class="sure">comes closest</p></div>'
     )
 
 

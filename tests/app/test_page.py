@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -206,6 +207,24 @@ def test_a_sample_arrives_bit_for_bit(client, shapes):
         assert f">{name}<" in call(client, "classify", file)[1]
 
 
+def test_the_three_tabs_and_what_they_hold(client):
+    components = client.get("/config").json()["components"]
+    tabs = [c["props"]["label"] for c in components if c["type"] == "tabitem"]
+    assert [tab for tab in tabs if tab not in ("Picture", "Draw")] == ["Try it", "How good is it", "About"]
+    values = [str(c["props"].get("value")) for c in components]
+    assert any("How good is it?" in value and "<table" in value for value in values)
+    assert any(value.startswith("## Garment classifier") for value in values)
+
+
+def test_a_model_folder_with_nothing_but_the_model(models, classifier, tmp_path):
+    app = FastAPI()
+    page.mount(app, page.build(classifier, tmp_path))
+    with TestClient(app) as client:
+        text = client.get("/config").text
+    assert "came without its evaluation" in text
+    assert "came without a card" in text
+
+
 def test_functions_have_names_and_sentences(client):
     named = client.get(f"{API}/info").json()["named_endpoints"]
     assert set(named) == {"/classify", "/classify_drawing", "/sample"}
@@ -235,6 +254,40 @@ def test_what_visitors_send_is_deleted(models, classifier, encode, shapes, tmp_p
         while any(path.is_file() for path in tmp_path.rglob("*")) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+# A picture unlike those the model has learnt from
+
+
+class Judging:
+    """A classifier that takes every picture to be this usual."""
+
+    def __init__(self, classifier, usual):
+        self.classifier, self.usual = classifier, usual
+
+    def __getattr__(self, name):
+        return getattr(self.classifier, name)
+
+    def predict(self, images):
+        found = self.classifier.predict(images)
+        usual = np.full(len(images), self.usual, np.float32)
+        return SimpleNamespace(probabilities=found.probabilities, heatmaps=found.heatmaps, in_distribution=usual)
+
+
+@pytest.mark.parametrize(("usual", "warned"), [(0.0, True), (0.009, True), (page.UNUSUAL, False), (0.5, False)])
+def test_an_unusual_picture_comes_with_a_warning(classifier, encode, shapes, usual, warned):
+    bars, words, *_ = page._answer(Judging(classifier, usual), encode(shapes["Bag"]), 10**6)
+    assert ('role="note"' in words) == warned
+    assert ("% sure" in words) != warned
+    assert ("% of pictures" in words) != warned
+    assert '<p class="verdict">Bag</p>' in words
+    assert max(bars, key=bars.get) == "Bag"
+    if warned:
+        assert words.index('role="note"') < words.index("Bag")
+
+
+def test_the_warning_escapes_the_class():
+    assert "<b>" not in page._with_a_warning("<b>")
 
 
 # The parts
