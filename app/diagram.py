@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from app.evaluation import CURVES, Point
 
-SIDE, LEFT, TOP = 300, 48, 10  # in units of the drawing
+SIDE, LEFT, TOP = 300, 60, 10  # in units of the drawing
 LEGEND = {
     "calibrated": "the model as it is here",
     "uncalibrated": "the same before its percentages were corrected",

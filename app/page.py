@@ -239,7 +239,7 @@ def _small_print() -> str:
 
 
 def _picture(max_bytes: int) -> gr.Image:
-    return gr.Image(
+    picture = gr.Image(
         label="Picture of a garment",
         show_label=False,
         type="filepath",
@@ -248,10 +248,15 @@ def _picture(max_bytes: int) -> gr.Image:
         sources=["upload", "webcam", "clipboard"],
         height=300,
         buttons=[],
-        placeholder="# Drop a picture here\n"
-        f"or click to choose one\n\nPNG, JPEG, WebP, GIF or BMP, up to {max_bytes / MB:g} MB",
+        # Words of the name that Gradio gives to this button: who speaks to the page says what stands there.
+        placeholder="# Drop an image file here",
         elem_id="picture",
     )
+    gr.HTML(
+        f"<p>Drop or click, take a photo, or paste: PNG, JPEG, WebP, GIF or BMP, up to {max_bytes / MB:g} MB.</p>",
+        elem_classes="hint",
+    )
+    return picture
 
 
 def _view(label: str, alt_text: str) -> gr.Image:
