@@ -215,8 +215,8 @@ def _with_a_warning(name: str) -> str:
     there."""
     return (
         '<div role="status"><div class="unusual" role="note"><strong>Take this with a grain of salt.</strong> The '
-        "picture looks unlike anything the model has learnt from. It still has to choose one of the kinds it knows, so "
-        "the name and the percentages below may mean nothing.</div>"
+        "picture looks unlike anything the model has learnt from. The model must still choose one of the kinds it "
+        "knows, so the name and the percentages below may mean nothing.</div>"
         f'<p class="verdict">{html.escape(name)}</p><p class="sure">comes closest</p></div>'
     )
 

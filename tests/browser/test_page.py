@@ -6,6 +6,7 @@ ATELIER_SCREENSHOTS names a folder that the screenshots go to; without it they g
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image, ImageDraw
 
@@ -79,7 +81,7 @@ def screenshots(tmp_path_factory):
 @contextlib.contextmanager
 def serving(models):
     """The address of a server with these models."""
-    environment = {**os.environ, "HOST": "127.0.0.1", "PORT": "0", "MODEL_DIR": str(models), "MAX_UPLOAD_MB": "1"}
+    environment = {**os.environ, "HOST": "127.0.0.1", "PORT": "0", "MODEL_DIR": str(models), "MAX_UPLOAD_MB": "10"}
     command = [sys.executable, "-m", "app.main"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:
@@ -219,7 +221,7 @@ def test_a_text_file_is_refused_with_a_sentence(visit, tmp_path, models):
 
 def test_a_file_that_is_too_large_is_refused_with_a_sentence(visit, tmp_path):
     page = visit()
-    noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "large.png")
     upload(page, str(tmp_path / "large.png"))
     toast = page.locator("[data-testid=toast-body]")
@@ -378,6 +380,33 @@ def test_an_unusual_picture_is_answered_with_a_warning(browser, axe, models, scr
                 page.wait_for_timeout(500)
                 page.screenshot(path=screenshots / f"{name}-unusual.png", full_page=True)
                 assert findings(page, axe) == []
+
+
+def test_a_hostile_model_folder_runs_and_fetches_nothing(browser, tmp_path):
+    models = tiny_model.write(tmp_path / "models")
+    hostile = (
+        "<img src=http://127.0.0.1:9/x.png onerror=alert(1)><script>alert(1)</script>${alert(1)}{{value}}" + 60 * "x"
+    )
+    names = [hostile, "Sandal", "Bag"]
+    onnx.save(tiny_model.graph({**tiny_model.METADATA, "class_names": json.dumps(names)}), models / "model.onnx")
+    (models / "evaluation.json").write_text(json.dumps({**tiny_model.EVALUATION, "class_names": names}))
+    labels = {f"test/{path.name}": hostile for path in samples(models)}
+    (models / "samples/labels.json").write_text(json.dumps(labels))
+    card = f"# Card\n![x](http://127.0.0.1:9/x.png)\n{hostile}\n\n| class | F1 |\n|---|---|\n| {hostile} | 1 |\n"
+    (models / "README.md").write_text(card)
+    requests, dialogs = [], []
+    with serving(models) as address, contextlib.closing(browser.new_page(**PHONE)) as page:
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+        page.goto(address)
+        page.locator("#samples button").first.click()
+        await_verdict(page, hostile)
+        for tab, text in (("Try it", "#answer"), ("How good is it", ".report"), ("About", "#card")):
+            page.get_by_role("tab", name=tab).click()
+            assert "onerror=alert(1)" in page.locator(text).inner_text()
+            assert page.evaluate(SIDEWAYS) == [], tab
+    assert dialogs == []
+    assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
 
 
 def test_a_dark_photo_turned_by_exif(visit, models, tmp_path):
