@@ -9,8 +9,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.classifier import ModelError
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -24,21 +22,17 @@ Samples = dict[str, list[Sample]]  # by split: train, val, test
 
 
 def read_samples(model_dir: Path) -> Samples:
-    """The samples; none where there are none.
-
-    Raises:
-        ModelError: labels.json is not as export writes it.
-    """
+    """The samples in their order; none where there are none."""
     folder = model_dir / "samples"
-    samples: Samples = {}
     try:
-        labels = json.loads((folder / "labels.json").read_bytes())
-        for name, label in sorted(labels.items()):
-            samples.setdefault(name.partition("/")[0], []).append(Sample(folder / name, str(label)))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError):
-        raise ModelError(f"{folder / 'labels.json'} cannot be used: `uv run dvc repro` writes it anew") from None
+        labels = dict(json.loads((folder / "labels.json").read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        labels = {}
+    samples: Samples = {}
+    for file in sorted(folder.glob("*/*.png")):
+        # Without a label, the name of the file has to do: 03-ankle-boot.png.
+        label = labels.get(f"{file.parent.name}/{file.name}") or " ".join(file.stem.split("-")[1:]) or file.stem
+        samples.setdefault(file.parent.name, []).append(Sample(file, str(label)))
     return samples
 
 

@@ -105,12 +105,10 @@ def create_app(settings: Settings, classifier: Classifier, failed: Callable[[], 
         settings: as in the environment.
         classifier: answers.
         failed: told when a part of it cannot be built.
-
-    Raises:
-        ModelError: the samples beside the model cannot be used.
     """
     metrics = Metrics(classifier)
-    endpoints = Endpoints(Judge(classifier, settings.max_upload_bytes, metrics))
+    judge = Judge(classifier, settings.max_upload_bytes, metrics)
+    endpoints = Endpoints(judge)
     samples = read_samples(settings.model_dir)
 
     # Both import what takes long, and are called in threads of their own.
@@ -120,14 +118,9 @@ def create_app(settings: Settings, classifier: Classifier, failed: Callable[[], 
         return api.create(endpoints, metrics, samples)
 
     def page() -> Starlette:
-        from fastapi import FastAPI
-
         from app import page
 
-        app = FastAPI(openapi_url=None)
-        files = [sample.file for sample in samples.get("test", [])]
-        page.mount(app, page.build(classifier, files, settings.max_upload_bytes), settings.max_upload_bytes)
-        return app
+        return page.create(judge, settings.model_dir)
 
     at_once: dict[tuple[str, str], Endpoint] = {
         ("POST", "/v1/predict"): endpoints.predict,

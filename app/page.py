@@ -1,4 +1,4 @@
-"""The page: one picture in, the answer in words, bars and two small pictures out.
+"""The page: one picture in, the answer in words, bars and two small pictures out; and what is known of the model.
 
 Written for a person who has never heard of a model file. Nothing on it is fetched from another machine, and what is
 uploaded is deleted within twenty minutes.
@@ -18,19 +18,21 @@ from fastapi import FastAPI
 from gradio.data_classes import ImageData
 from PIL import Image
 
-from app import drawing
-from app.classifier import Classifier
+from app import drawing, report, samples
+from app.classifier import UNUSUAL, Classifier
+from app.exhibits import read_samples
 from app.heat import enlarge, overlay
-from app.pictures import MAX_BYTES, MB, PictureError, decode, to_model_input
-from app.samples import row
+from app.judge import Judge
+from app.pictures import MB, PictureError
 
 TOP_CLASSES = 5
 CLEANING = (300, 900)  # seconds: how often, and from which age, files of visitors are deleted
 CSS_FILE = Path(__file__).with_name("page.css")
+SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 WAITING = '<p class="waiting">Choose, photograph or draw a garment, and the answer appears here.</p>'
 BLANK = '<p class="waiting">This picture is blank: there is nothing on it to recognise.</p>'
 
-Result = tuple[str, dict[str, float] | None, npt.NDArray[np.uint8] | None, npt.NDArray[np.uint8] | None, Any]
+Result = tuple[dict[str, float] | None, str, npt.NDArray[np.uint8] | None, npt.NDArray[np.uint8] | None, Any]
 
 
 def theme() -> gr.themes.Base:
@@ -47,80 +49,86 @@ def theme() -> gr.themes.Base:
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
         color_accent="*primary_700",
+        link_text_color="*primary_700",
         body_background_fill="*neutral_50",
         block_background_fill="white",
     )
 
 
-def build(classifier: Classifier, samples: Sequence[Path], max_bytes: int = MAX_BYTES) -> gr.Blocks:
-    """Lays out the page and connects it with the classifier.
+def create(judge: Judge, model_dir: Path) -> FastAPI:
+    """The page as an application of its own.
 
     Args:
-        classifier: answers.
-        samples: picture files to click on; may be empty.
-        max_bytes: the largest picture file accepted.
+        judge: answers.
+        model_dir: the folder it is from. The evaluation, the model card and the sample pictures in it are shown; it
+            may have none of them.
     """
+    app = FastAPI(openapi_url=None)
+    mount(app, build(judge, model_dir), judge.max_bytes)
+    return app
 
-    def classify(data: bytes | None) -> Result:
-        """Says what is on a picture: the answer in words, the classes with their probabilities, the picture that
+
+def build(judge: Judge, model_dir: Path) -> gr.Blocks:
+    """Lays out the page and connects it with the classifier; arguments as of `create`."""
+    pictures = read_samples(model_dir).get("test", [])
+
+    # The names and sentences of these three are what view_api() of gradio_client shows.
+    def classify(picture: bytes | None) -> Result:
+        """Says what is on a picture: the classes with their probabilities, the answer in words, the picture that
         the model sees, and the same with the places that spoke for the answer in orange."""
-        return _answer(classifier, data, max_bytes)
+        return _answer(judge, picture)
 
-    def classify_drawing(value: str | None) -> Result:
+    def classify_drawing(drawn: str | None) -> Result:
         """Like classify, for a drawing that is sent as data:image/png;base64,…"""
         try:
-            return _answer(classifier, drawing.read(value, max_bytes), max_bytes)
+            return _answer(judge, drawing.read(drawn, judge.max_bytes))
         except PictureError as error:
             raise _sentence(error) from None
 
     def pick_sample(number: str | None) -> tuple[Image.Image, Any]:
         """One of the sample pictures, by its number."""
         try:
-            path = dict(enumerate(samples))[int(number or 0)]
+            path = dict(enumerate(pictures))[int(number or 0)].file
         except (KeyError, ValueError, TypeError):
             raise gr.Error("There is no sample of this number.", print_exception=False) from None
         with Image.open(path) as image:
             return image.copy(), gr.Tabs(selected="picture")
 
     with gr.Blocks(title="Atelier", analytics_enabled=False, delete_cache=CLEANING, fill_width=True) as blocks:
-        gr.HTML(_introduction(classifier), elem_id="introduction")
-        with gr.Row(equal_height=False, elem_id="columns"):
-            with gr.Column(min_width=300):
-                with gr.Tabs(selected="picture") as tabs:
-                    with gr.Tab("Picture", id="picture"):
-                        picture = gr.Image(
-                            label="Picture of a garment",
-                            show_label=False,
-                            type="filepath",
-                            image_mode=None,
-                            format="png",  # a sample has to arrive bit for bit
-                            sources=["upload", "webcam", "clipboard"],
-                            height=300,
-                            buttons=[],
-                            placeholder="# Drop a picture here\n"
-                            f"or click to choose one\n\nPNG, JPEG, WebP, GIF or BMP, up to {max_bytes / MB:g} MB",
-                            elem_id="picture",
-                        )
-                    with gr.Tab("Draw", id="draw"):
-                        sketch = drawing.pad()
-                gallery = row(samples)
-            with gr.Column(min_width=300):
-                words = gr.HTML(WAITING, label="Answer", elem_id="answer")
-                with gr.Column(visible=False) as details:
-                    gr.HTML("<h2>Most likely</h2>", elem_classes="heading")
-                    bars = gr.Label(
-                        label="Most likely classes",
-                        num_top_classes=TOP_CLASSES,
-                        show_heading=False,
-                        show_label=False,
-                        elem_id="bars",
-                    )
-                    with gr.Row(elem_id="views"):
-                        seen = _view("What the model sees", "The picture as the model sees it, light on black")
-                        evidence = _view("What spoke for it", "The same picture, its decisive places in orange")
-        gr.HTML(_small_print(), elem_id="small-print")
+        gr.HTML(_introduction(judge.classifier), elem_id="introduction")
+        # On a narrow screen tabs wrap: a menu of those that have no room would be hidden from a keyboard.
+        with gr.Tabs(selected="try", overflow_behavior="wrap", elem_id="pages"):
+            with gr.Tab("Try it", id="try", elem_id="try"):
+                with gr.Row(equal_height=False, elem_id="columns"):
+                    with gr.Column(min_width=300):
+                        with gr.Tabs(selected="picture", overflow_behavior="wrap") as tabs:
+                            with gr.Tab("Picture", id="picture", elem_id="picture-tab"):
+                                picture = _picture(judge.max_bytes)
+                            with gr.Tab("Draw", id="draw", elem_id="draw-tab"):
+                                sketch = drawing.pad()
+                        gallery = samples.row(pictures)
+                    with gr.Column(min_width=300):
+                        words = gr.HTML(WAITING, label="The answer in words, as HTML", elem_id="answer")
+                        with gr.Column(visible=False) as details:
+                            gr.HTML("<h2>Most likely</h2>", elem_classes="heading")
+                            bars = gr.Label(
+                                label="Most likely classes",
+                                num_top_classes=TOP_CLASSES,
+                                show_heading=False,
+                                show_label=False,
+                                elem_id="bars",
+                            )
+                            with gr.Row(elem_id="views"):
+                                seen = _view("What the model sees", "The picture as the model sees it, light on black")
+                                evidence = _view("What spoke for it", "The same picture, its decisive places in orange")
+                gr.HTML(_small_print(), elem_id="small-print")
+            with gr.Tab("How good is it", id="quality", elem_id="quality"):
+                # As a value and not as the template: what the evaluation holds is never evaluated.
+                gr.HTML(report.quality(model_dir), apply_default_css=False)
+            with gr.Tab("About", id="about", elem_id="about"):
+                gr.Markdown(report.card(model_dir), elem_id="card")
 
-        results = [words, bars, seen, evidence, details]
+        results = [bars, words, seen, evidence, details]
         picture.preprocess = _read_upload  # type: ignore[method-assign, assignment]
         shared: dict[str, Any] = {"outputs": results, "concurrency_limit": 4, "show_progress": "hidden"}
         picked = gallery.click(pick_sample, gallery, [picture, tabs], api_name="sample", show_progress="hidden")
@@ -135,7 +143,7 @@ def build(classifier: Classifier, samples: Sequence[Path], max_bytes: int = MAX_
     return cast(gr.Blocks, blocks)
 
 
-def mount(app: FastAPI, blocks: gr.Blocks, max_bytes: int = MAX_BYTES) -> None:
+def mount(app: FastAPI, blocks: gr.Blocks, max_bytes: int) -> None:
     """Puts the page at ``/`` of an application."""
     # While this flag is unset, Gradio does not ask whether a path in a request was uploaded by a visitor, and copies
     # any file of the machine to where it can be fetched. Its own launch() sets the flag, mounting does not.
@@ -157,25 +165,29 @@ def mount(app: FastAPI, blocks: gr.Blocks, max_bytes: int = MAX_BYTES) -> None:
         pwa=False,
         theme=theme(),
         css_paths=CSS_FILE,
+        js=SCRIPT,
     )
 
 
-def _answer(classifier: Classifier, data: bytes | None, max_bytes: int) -> Result:
+def _answer(judge: Judge, data: bytes | None) -> Result:
     if data is None:
         return _nothing(WAITING)
     try:
-        seen = to_model_input(decode(data, max_bytes), classifier.image_size)
+        seen = judge.see(data)
     except PictureError as error:
         raise _sentence(error) from None
     if seen.min() == seen.max():
         return _nothing(BLANK)
-    prediction = classifier.predict(seen[None])
+    classifier = judge.classifier
+    prediction = judge.predict(seen[None])
     probabilities = prediction.probabilities[0]
     names = classifier.class_names
     shortlist = [names[index] for index in classifier.label_set(probabilities)]
     return (
-        _in_words(shortlist, float(probabilities.max()), classifier.coverage),
         {name: float(p) for name, p in zip(names, probabilities, strict=True)},
+        _with_a_warning(shortlist[0])
+        if prediction.in_distribution[0] < UNUSUAL
+        else _in_words(shortlist, float(probabilities.max()), classifier.coverage),
         enlarge(seen),
         overlay(seen, prediction.heatmaps[0]),
         gr.Column(visible=True),
@@ -183,7 +195,7 @@ def _answer(classifier: Classifier, data: bytes | None, max_bytes: int) -> Resul
 
 
 def _nothing(message: str) -> Result:
-    return message, None, None, None, gr.Column(visible=False)
+    return None, message, None, None, gr.Column(visible=False)
 
 
 def _sentence(error: PictureError) -> gr.Error:
@@ -204,6 +216,17 @@ def _in_words(shortlist: Sequence[str], probability: float, coverage: float) -> 
     )
 
 
+def _with_a_warning(name: str) -> str:
+    """The answer to a picture unlike those the model knows: how sure it is, and the shortlist's promise, mean nothing
+    there."""
+    return (
+        '<div role="status"><div class="unusual" role="note"><strong>Take this with a grain of salt.</strong> The '
+        "picture looks unlike anything the model has learnt from. The model must still choose one of the kinds it "
+        "knows, so the name and the percentages below may mean nothing.</div>"
+        f'<p class="verdict">{html.escape(name)}</p><p class="sure">comes closest</p></div>'
+    )
+
+
 def _introduction(classifier: Classifier) -> str:
     names = ", ".join(html.escape(name) for name in classifier.class_names)
     accuracy = classifier.metadata.get("metrics", {}).get("accuracy")
@@ -219,6 +242,27 @@ def _small_print() -> str:
         "<p>The model knows single garments on a plain ground, as in a catalogue. It knows nothing of people. "
         f"Pictures are not kept: they are deleted within {sum(CLEANING) // 60} minutes.</p>"
     )
+
+
+def _picture(max_bytes: int) -> gr.Image:
+    picture = gr.Image(
+        label="Picture of a garment",
+        show_label=False,
+        type="filepath",
+        image_mode=None,
+        format="png",  # a sample has to arrive bit for bit
+        sources=["upload", "webcam", "clipboard"],
+        height=300,
+        buttons=[],
+        # Words of the name that Gradio gives to this button: who speaks to the page says what stands there.
+        placeholder="# Drop an image file here",
+        elem_id="picture",
+    )
+    gr.HTML(
+        f"<p>Drop or click, take a photo, or paste: PNG, JPEG, WebP, GIF or BMP, up to {max_bytes / MB:g} MB.</p>",
+        elem_classes="hint",
+    )
+    return picture
 
 
 def _view(label: str, alt_text: str) -> gr.Image:

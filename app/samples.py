@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
-from pathlib import Path
 
 import gradio as gr
+
+from app.exhibits import Sample
 
 STYLE = """
 .samples h2 { font-size: 1rem; font-weight: 600; margin: 0 0 8px; }
@@ -25,13 +26,13 @@ for (const button of element.querySelectorAll(".samples button")) {
 """
 
 
-def row(samples: Sequence[Path]) -> gr.HTML:
+def row(samples: Sequence[Sample]) -> gr.HTML:
     """The row as a component; a click raises its ``click`` event, and its value is the number of the sample.
 
     Args:
-        samples: PNG files of a few kilobytes, named like ``03-ankle-boot.png``.
+        samples: PNG files of a few kilobytes.
     """
-    buttons = "".join(_button(index, path) for index, path in enumerate(samples))
+    buttons = "".join(_button(index, sample) for index, sample in enumerate(samples))
     template = f'<div class="samples"><h2>Or try one of these</h2><div>{buttons}</div></div>'
     return gr.HTML(
         value="",
@@ -45,11 +46,10 @@ def row(samples: Sequence[Path]) -> gr.HTML:
     )
 
 
-def _button(index: int, path: Path) -> str:
-    name = " ".join(path.stem.split("-")[1:]) or path.stem
+def _button(index: int, sample: Sample) -> str:
     # The template language would take these two for its own.
-    name = html.escape(name.replace("{", "").replace("$", ""))
-    content = base64.b64encode(path.read_bytes()).decode()
+    name = html.escape(sample.label.replace("{", "").replace("$", ""))
+    content = base64.b64encode(sample.file.read_bytes()).decode()
     return (
         f'<button type="button" data-index="{index}" aria-label="Sample: {name}">'
         f'<img src="data:image/png;base64,{content}" alt=""></button>'

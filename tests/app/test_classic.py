@@ -5,8 +5,6 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.classifier import ModelError
-from app.exhibits import read_samples
 from app.main import Settings, create_app
 
 
@@ -14,14 +12,6 @@ from app.main import Settings, create_app
 def client(models, classifier):
     with TestClient(create_app(Settings(model_dir=models, page=False), classifier)) as client:
         yield client
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{", "\ud83d"])
-def test_labels_that_cannot_be_read(tmp_path, content):
-    (tmp_path / "samples").mkdir()
-    (tmp_path / "samples/labels.json").write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(ModelError, match=r"labels\.json"):
-        read_samples(tmp_path)
 
 
 def test_a_model_without_samples(tmp_path, classifier):

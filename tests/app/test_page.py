@@ -10,15 +10,20 @@ import time
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from app import drawing, page
 from app import heat as heat_map
+from app.judge import Judge
+from app.watch import Metrics
 from tests.app import tiny_model
 
 API = "/gradio_api"
+
+
+def judging(classifier):
+    return Judge(classifier, 10 * 2**20, Metrics(classifier))
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +35,7 @@ def uploads(tmp_path_factory):
 def client(models, classifier, uploads):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))
-        app = FastAPI()
-        page.mount(app, page.build(classifier, sorted((models / "samples").glob("*.png"))))
-        with TestClient(app) as client:
+        with TestClient(page.create(judging(classifier), models)) as client:
             yield client
 
 
@@ -87,10 +90,10 @@ def test_no_such_sample(client, number):
 
 
 def test_nothing_and_a_blank_picture(client, encode):
-    assert call(client, "classify", None)[0] == page.WAITING
+    assert call(client, "classify", None)[1] == page.WAITING
     blank = upload(client, encode(Image.new("L", (50, 50), 200)))
-    assert call(client, "classify", blank)[0] == page.BLANK
-    assert call(client, "classify_drawing", "")[0] == page.WAITING
+    assert call(client, "classify", blank)[1] == page.BLANK
+    assert call(client, "classify_drawing", "")[1] == page.WAITING
 
 
 def test_too_large_an_upload(client):
@@ -179,7 +182,7 @@ def test_errors_do_not_tell_paths(client, secret):
 
 @pytest.mark.parametrize("name", tiny_model.CLASS_NAMES)
 def test_a_picture_gets_its_answer(client, classifier, encode, shapes, name):
-    words, bars, seen, evidence, *_ = call(client, "classify", upload(client, encode(shapes[name])))
+    bars, words, seen, evidence, *_ = call(client, "classify", upload(client, encode(shapes[name])))
     assert f'<p class="verdict">{name}</p>' in words
     assert "95% of pictures" in words
     assert bars["label"] == name
@@ -197,13 +200,29 @@ def test_a_drawing_gets_its_answer(client, encode):
     paper = np.full((392, 392), 255, np.uint8)
     paper[20:370, 120:240] = 34
     value = drawing.PREFIX + base64.b64encode(encode(paper)).decode()
-    assert "Trouser" in call(client, "classify_drawing", value)[0]
+    assert "Trouser" in call(client, "classify_drawing", value)[1]
 
 
 def test_a_sample_arrives_bit_for_bit(client, shapes):
     for number, name in enumerate(tiny_model.CLASS_NAMES):
         file = call(client, "sample", str(number))[0]
-        assert f">{name}<" in call(client, "classify", file)[0]
+        assert f">{name}<" in call(client, "classify", file)[1]
+
+
+def test_the_three_tabs_and_what_they_hold(client):
+    components = client.get("/config").json()["components"]
+    tabs = [c["props"]["label"] for c in components if c["type"] == "tabitem"]
+    assert [tab for tab in tabs if tab not in ("Picture", "Draw")] == ["Try it", "How good is it", "About"]
+    values = [str(c["props"].get("value")) for c in components]
+    assert any("How good is it?" in value and "<table" in value for value in values)
+    assert any(value.startswith("## Garment classifier") for value in values)
+
+
+def test_a_model_folder_with_nothing_but_the_model(models, classifier, tmp_path):
+    with TestClient(page.create(judging(classifier), tmp_path)) as client:
+        text = client.get("/config").text
+    assert "came without its evaluation" in text
+    assert "came without a card" in text
 
 
 def test_functions_have_names_and_sentences(client):
@@ -223,9 +242,7 @@ def test_everything_comes_from_this_machine(client):
 def test_what_visitors_send_is_deleted(models, classifier, encode, shapes, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr(page, "CLEANING", (1, 1))
-    app = FastAPI()
-    page.mount(app, page.build(classifier, sorted((models / "samples").glob("*.png"))))
-    with TestClient(app) as client:
+    with TestClient(page.create(judging(classifier), models)) as client:
         upload(client, encode(shapes["Sandal"]))  # sent and never used
         call(client, "classify", upload(client, encode(shapes["Bag"])))
         call(client, "classify", upload(client, b"no picture"))
@@ -235,6 +252,30 @@ def test_what_visitors_send_is_deleted(models, classifier, encode, shapes, tmp_p
         while any(path.is_file() for path in tmp_path.rglob("*")) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+# A picture unlike those the model has learnt from
+
+
+# (of the tiny model's training is what has little grey: its distances reach from none to a fifth)
+
+
+@pytest.mark.parametrize(("grey", "warned"), [(0, False), (0.19, False), (0.21, True), (0.5, True)])
+def test_an_unusual_picture_comes_with_a_warning(classifier, encode, shapes, grey, warned):
+    picture = shapes["Bag"].copy()
+    picture.ravel()[: round(grey * picture.size)] = 128
+    bars, words, *_ = page._answer(judging(classifier), encode(picture))
+    assert ('role="note"' in words) == warned
+    assert ("% sure" in words) != warned
+    assert ("% of pictures" in words) != warned
+    assert '<p class="verdict">Bag</p>' in words
+    assert max(bars, key=bars.get) == "Bag"
+    if warned:
+        assert words.index('role="note"') < words.index("Bag")
+
+
+def test_the_warning_escapes_the_class():
+    assert "<b>" not in page._with_a_warning("<b>")
 
 
 # The parts

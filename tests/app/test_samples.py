@@ -1,12 +1,17 @@
+import json
+
 from PIL import Image
 
 from app import samples
+from app.exhibits import read_samples
 
 
 def test_buttons_have_names_that_cannot_break_the_page(tmp_path):
-    path = tmp_path / "00-${evil}-<b>-{{x}}.png"
-    Image.new("L", (28, 28)).save(path)
-    template = samples.row([path]).html_template
+    folder = tmp_path / "samples"
+    (folder / "test").mkdir(parents=True)
+    Image.new("L", (28, 28)).save(folder / "test/00-x.png")
+    (folder / "labels.json").write_text(json.dumps({"test/00-x.png": "${evil} <b> {{x}}"}))
+    template = samples.row(read_samples(tmp_path)["test"]).html_template
     assert 'aria-label="Sample: evil} &lt;b&gt; x}}"' in template
     assert "${" not in template
     assert "{{" not in template

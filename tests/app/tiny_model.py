@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,17 +88,74 @@ def graph(metadata: dict[str, str] | None = None, side: int | str = SIDE) -> onn
     return model
 
 
+EVALUATION: dict[str, Any] = {
+    "metrics": {
+        "accuracy": 0.9,
+        "accuracy_low": 0.84,
+        "accuracy_high": 0.95,
+        "macro_f1": 0.9,
+        "log_loss": 0.3,
+        "log_loss_uncalibrated": 0.4,
+        "ece": 0.02,
+        "ece_uncalibrated": 0.08,
+        "label_set_coverage": 0.96,
+        "label_set_size": 1.25,
+    },
+    "class_names": CLASS_NAMES,
+    "per_class": [
+        {"class": "Trouser", "pictures": 30, "precision": 0.965517, "recall": 0.933333, "f1": 0.949153},
+        {"class": "Sandal", "pictures": 30, "precision": 0.870968, "recall": 0.9, "f1": 0.885246},
+        {"class": "Bag", "pictures": 40, "precision": 0.875, "recall": 0.875, "f1": 0.875},
+    ],
+    "confusion": [[28, 0, 2], [0, 27, 3], [1, 4, 35]],
+    "reliability": {
+        "calibrated": [
+            {"confidence": 0.55, "accuracy": 0.5, "pictures": 10},
+            {"confidence": 0.96, "accuracy": 0.944444, "pictures": 90},
+        ],
+        "uncalibrated": [
+            {"confidence": 0.45, "accuracy": 0.6, "pictures": 20},
+            {"confidence": 0.85, "accuracy": 0.975, "pictures": 80},
+        ],
+    },
+}
+CARD = """---
+license: mit
+---
+# Garment classifier
+
+Names three [shapes](https://example.org/shapes).
+
+## Figures
+| | |
+|---|---|
+| accuracy | 90.00% |
+
+| class | pictures | precision | recall | F1 |
+|---|---|---|---|---|
+| Trouser | 30 | 96.6% | 93.3% | 94.9% |
+
+## Use
+```python
+picture = np.array(Image.open("models/samples/test/00-trouser.png").convert("L"), dtype=np.uint8)  # light on black
+```
+"""
+
+
 def write(folder: Path) -> Path:
     """Writes the model directory; returns it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     onnx.save(graph(), folder / "model.onnx")
     (folder / "serve.json").write_text('{"file": "model.onnx"}')
+    (folder / "evaluation.json").write_text(json.dumps(EVALUATION))
+    (folder / "README.md").write_text(CARD, encoding="utf-8")
+    Image.new("L", (1100, 1000), 200).save(folder / "mistakes.png")
     labels = {}
     for split in ("train", "val", "test"):
         (folder / "samples" / split).mkdir(parents=True)
         for index, (name, picture) in enumerate(shapes().items()):
             file = f"{split}/{index:02d}-{name.lower()}.png"
-            Image.fromarray(picture).save(folder / "samples" / file)
             labels[file] = name
+            Image.fromarray(picture).save(folder / "samples" / file)
     (folder / "samples/labels.json").write_text(json.dumps(labels))
     return folder

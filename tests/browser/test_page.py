@@ -5,20 +5,28 @@ ATELIER_SCREENSHOTS names a folder that the screenshots go to; without it they g
 """
 
 import contextlib
+import hashlib
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image, ImageDraw
 
 from app.classifier import Classifier
+from app.main import Settings, create_app
 from app.pictures import to_model_input
+from app.samples import read
 from tests.app import tiny_model
+from tests.app.served import served
 from tests.project import Project
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -36,6 +44,19 @@ FLAGS = [
 ]
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+SCREENS = {
+    "light": {},
+    "dark": {"color_scheme": "dark"},
+    "phone": PHONE,
+    "phone-dark": {**PHONE, "color_scheme": "dark"},
+}
+TABS = {"Try it": "", "How good is it": "-quality", "About": "-about"}  # and what their screenshots' names end in
+AXE = "4.14.1"  # of axe-core on npm
+AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"  # of its axe.min.js
+# What sticks out of the screen at the right, except in a box that scrolls by itself.
+SIDEWAYS = """() => [...document.querySelectorAll("body *")].filter(element => element.checkVisibility()
+  && !element.parentElement.closest(".scroll")
+  && element.getBoundingClientRect().right > innerWidth + 1).map(element => element.outerHTML.slice(0, 120))"""
 
 pytestmark = [
     pytest.mark.browser,
@@ -59,7 +80,7 @@ def screenshots(tmp_path_factory):
 @contextlib.contextmanager
 def serving(models):
     """The address of a server with these models."""
-    environment = {**os.environ, "HOST": "127.0.0.1", "PORT": "0", "MODEL_DIR": str(models), "MAX_UPLOAD_MB": "1"}
+    environment = {**os.environ, "HOST": "127.0.0.1", "PORT": "0", "MODEL_DIR": str(models), "MAX_UPLOAD_MB": "10"}
     command = [sys.executable, "-m", "app.main"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:
@@ -89,6 +110,39 @@ def browser():
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    """The script of axe-core, a checker of accessibility."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("needs npm, which axe-core comes from")
+    folder = tmp_path_factory.mktemp("axe")
+    try:
+        command = [npm, "pack", "--silent", f"axe-core@{AXE}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm does not answer")
+    if done.returncode:
+        pytest.skip(f"npm cannot fetch axe-core: {done.stderr.strip()[-200:]}")
+    with tarfile.open(folder / f"axe-core-{AXE}.tgz") as archive:
+        script = archive.extractfile("package/axe.min.js").read()
+    assert hashlib.sha256(script).hexdigest() == AXE_SHA256
+    return script.decode()
+
+
+def findings(page, axe):
+    """What axe has against the page as it is now, without what it calls minor or moderate."""
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    assert found["passes"]  # it did look
+    return [
+        (violation["id"], node["target"], node["failureSummary"])
+        for violation in found["violations"]
+        for node in violation["nodes"]
+        if node["impact"] in ("serious", "critical")
+    ]
 
 
 @pytest.fixture
@@ -128,7 +182,7 @@ def await_verdict(page, text):
 
 
 def samples(models):
-    return sorted((models / "samples").glob("*.png"))
+    return sorted((models / "samples/test").glob("*.png"))
 
 
 def expected(models, path) -> str:
@@ -166,7 +220,7 @@ def test_a_text_file_is_refused_with_a_sentence(visit, tmp_path, models):
 
 def test_a_file_that_is_too_large_is_refused_with_a_sentence(visit, tmp_path):
     page = visit()
-    noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "large.png")
     upload(page, str(tmp_path / "large.png"))
     toast = page.locator("[data-testid=toast-body]")
@@ -215,11 +269,134 @@ def test_pictures_of_the_test_split_get_their_right_names(browser, tmp_path_fact
 
 def test_samples_are_buttons_with_names(visit, models):
     page = visit()
-    for path in samples(models):
-        name = "Sample: " + " ".join(path.stem.split("-")[1:])
-        page.get_by_role("button", name=name, exact=True).first.focus()
+    buttons = page.get_by_role("button", name=re.compile("^Sample: "))
+    found = read(models / "samples")
+    assert buttons.count() == len(found) > 0
+    for number, sample in enumerate(found):
+        button = buttons.nth(number)
+        assert button.get_attribute("aria-label") == f"Sample: {sample.name}"
+        button.focus()
         page.keyboard.press("Enter")
-        await_verdict(page, expected(models, path))
+        await_verdict(page, expected(models, sample.path))
+
+
+def selected(page) -> list[str]:
+    return page.get_by_role("tab", selected=True).all_inner_texts()
+
+
+def test_tabs_by_mouse(visit, models):
+    page = visit()
+    upload(page, str(samples(models)[0]))
+    page.locator("#answer .verdict").wait_for()
+    answer = page.locator("#answer").inner_text()
+    for tab, shown in (("How good is it", ".report"), ("About", "#card"), ("Try it", "#picture")):
+        page.get_by_role("tab", name=tab).click()
+        page.locator(shown).wait_for()
+        assert selected(page)[0] == tab
+    assert page.locator("#answer").inner_text() == answer  # it waited
+
+
+def test_tabs_by_keyboard(visit):
+    page = visit()
+    page.keyboard.press("Tab")
+    for key, tab in (
+        (None, "Try it"),
+        ("ArrowRight", "How good is it"),
+        ("ArrowRight", "About"),
+        ("ArrowRight", "Try it"),
+        ("ArrowLeft", "About"),
+        ("Home", "Try it"),
+        ("End", "About"),
+        ("ArrowLeft", "How good is it"),
+    ):
+        if key:
+            page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.innerText") == tab
+        assert selected(page) == [tab, "Picture"][: 2 if tab == "Try it" else 1]
+    # The boxes that scroll sideways are reached and scrolled.
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_role("region", name="Its worst mistakes").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.activeElement.scrollLeft > 0")
+    # And the tabs within a tab.
+    page.get_by_role("tab", name="Try it").click()
+    page.get_by_role("tab", name="Picture").focus()
+    page.keyboard.press("ArrowRight")
+    page.locator("#pad canvas").wait_for()
+    assert selected(page) == ["Try it", "Draw"]
+
+
+def test_how_good_it_is_is_told_by_the_model_that_is_served(visit, models):
+    page = visit()
+    page.get_by_role("tab", name="How good is it").click()
+    assert page.locator(".report .lead").inner_text().endswith("rightly.")
+    assert page.get_by_role("table", name="Confusion matrix").get_by_role("row").count() == 1 + len(
+        Classifier.from_directory(models).class_names
+    )
+    assert page.locator(".report img").evaluate("image => image.naturalWidth") > 500
+    page.get_by_role("img", name="How often the model is right").wait_for()
+    levels = page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(heading => Number(heading.tagName[1]))")
+    assert levels.count(1) == 1
+    page.get_by_role("tab", name="About").click()
+    page.get_by_role("heading", name="Garment classifier", level=2).wait_for()
+    assert "license:" not in page.locator("#card").inner_text()
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_axe_has_no_serious_finding(visit, axe, models, name):
+    page = visit(**SCREENS[name])
+    assert findings(page, axe) == []  # nothing asked yet
+    upload(page, str(samples(models)[-1]))
+    page.locator("#answer .verdict").wait_for()
+    for tab in ("Draw", "Picture", *TABS):
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.wait_for_timeout(300)
+        assert findings(page, axe) == [], tab
+
+
+def test_an_unusual_picture_is_answered_with_a_warning(browser, axe, models, screenshots, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    with served(create_app(Settings(model_dir=models), Classifier.from_directory(models))) as address:
+        for name in ("light", "phone-dark"):
+            with contextlib.closing(browser.new_page(**{**DESKTOP, **SCREENS[name]})) as page:
+                page.goto(address)
+                upload(page, str(tmp_path / "noise.png"))
+                note = page.get_by_role("note")
+                note.wait_for()
+                assert "grain of salt" in note.inner_text()
+                assert page.locator("#answer").inner_text().startswith(note.inner_text())
+                page.wait_for_timeout(500)
+                page.screenshot(path=screenshots / f"{name}-unusual.png", full_page=True)
+                assert findings(page, axe) == []
+
+
+def test_a_hostile_model_folder_runs_and_fetches_nothing(browser, tmp_path):
+    models = tiny_model.write(tmp_path / "models")
+    hostile = (
+        "<img src=http://127.0.0.1:9/x.png onerror=alert(1)><script>alert(1)</script>${alert(1)}{{value}}" + 60 * "x"
+    )
+    names = [hostile, "Sandal", "Bag"]
+    onnx.save(tiny_model.graph({**tiny_model.METADATA, "class_names": json.dumps(names)}), models / "model.onnx")
+    (models / "evaluation.json").write_text(json.dumps({**tiny_model.EVALUATION, "class_names": names}))
+    labels = {f"test/{path.name}": hostile for path in samples(models)}
+    (models / "samples/labels.json").write_text(json.dumps(labels))
+    card = f"# Card\n![x](http://127.0.0.1:9/x.png)\n{hostile}\n\n| class | F1 |\n|---|---|\n| {hostile} | 1 |\n"
+    (models / "README.md").write_text(card)
+    requests, dialogs = [], []
+    with serving(models) as address, contextlib.closing(browser.new_page(**PHONE)) as page:
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+        page.goto(address)
+        page.locator("#samples button").first.click()
+        await_verdict(page, hostile)
+        for tab, text in (("Try it", "#answer"), ("How good is it", ".report"), ("About", "#card")):
+            page.get_by_role("tab", name=tab).click()
+            assert "onerror=alert(1)" in page.locator(text).inner_text()
+            assert page.evaluate(SIDEWAYS) == [], tab
+    assert dialogs == []
+    assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
 
 
 def test_a_dark_photo_turned_by_exif(visit, models, tmp_path):
@@ -284,18 +461,21 @@ def test_a_photo_from_the_camera(visit):
     page.locator("#answer .verdict").wait_for()
 
 
-@pytest.mark.parametrize(("name", "options"), [("phone", PHONE), ("dark", {"color_scheme": "dark"})])
-def test_themes_and_widths(visit, models, screenshots, name, options):
-    page = visit(**options)
+@pytest.mark.parametrize("name", SCREENS)
+def test_themes_and_widths(visit, models, screenshots, name):
+    page = visit(**SCREENS[name])
     page.wait_for_timeout(300)
     page.screenshot(path=screenshots / f"{name}-empty.png", full_page=True)
     upload(page, str(samples(models)[-1]))
     page.locator("#answer .verdict").wait_for()
-    page.wait_for_timeout(500)
-    page.screenshot(path=screenshots / f"{name}.png", full_page=True)
-    width = page.evaluate("document.documentElement.scrollWidth")
-    assert width <= page.viewport_size["width"]  # nothing to scroll sideways
+    for tab, end in TABS.items():
+        page.get_by_role("tab", name=tab).click()
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(500)
+        page.screenshot(path=screenshots / f"{name}{end}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+        assert page.evaluate(SIDEWAYS) == []
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     lightness = sum(int(part) for part in re.findall(r"\d+", background)[:3]) / 3
-    assert lightness < 60 if name == "dark" else lightness > 200
+    assert lightness < 60 if "dark" in name else lightness > 200
     assert page.locator("footer").is_hidden()
