@@ -22,9 +22,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from app.classifier import Classifier
+from app.exhibits import read_samples
 from app.main import Settings, create_app
 from app.pictures import to_model_input
-from app.samples import read
 from tests.app import tiny_model
 from tests.app.served import served
 from tests.project import Project
@@ -270,14 +270,14 @@ def test_pictures_of_the_test_split_get_their_right_names(browser, tmp_path_fact
 def test_samples_are_buttons_with_names(visit, models):
     page = visit()
     buttons = page.get_by_role("button", name=re.compile("^Sample: "))
-    found = read(models / "samples")
+    found = read_samples(models)["test"]
     assert buttons.count() == len(found) > 0
     for number, sample in enumerate(found):
         button = buttons.nth(number)
-        assert button.get_attribute("aria-label") == f"Sample: {sample.name}"
+        assert button.get_attribute("aria-label") == f"Sample: {sample.label}"
         button.focus()
         page.keyboard.press("Enter")
-        await_verdict(page, expected(models, sample.path))
+        await_verdict(page, expected(models, sample.file))
 
 
 def selected(page) -> list[str]:
