@@ -128,6 +128,8 @@ def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Image.Image:
         image.load()
     except Exception:  # noqa: BLE001 - as above
         raise PictureError(DAMAGED, 400) from None
+    if image.mode == "P" and image.palette is None:
+        raise PictureError(DAMAGED, 400)
     if exif:
         turn = exif_orientation(exif)
     if turn in UPRIGHT:

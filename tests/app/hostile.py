@@ -190,7 +190,10 @@ def bad():
         "PNG cut off": large[:-30],
         "PNG damaged": bytes(damaged),
         "PNG without pixels": png(5000, 5000, pixels=packed(0)),
-        "PNG of a row too few": png(2500, 2000, colour=2, pixels=packed(7501 * 1999)),
+        "PNG whose last row is filtered as nobody does": png(
+            2500, 2000, colour=2, pixels=zlib.compress(bytes(7501 * 1999) + b"\x09" + bytes(7500), 1)
+        ),
+        "PNG of a palette that it lacks": png(9, 9, colour=3).replace(chunk(b"PLTE", bytes(768)), b""),
         "PNG with a chunk of 2 GB": with_chunks(plain, struct.pack(">I4s", 2**31 - 1, b"tEXt") + b"k\0v"),
         "PNG of chunks": with_chunks(plain, chunk(b"abCd", b"") * 800_000),
         "PNG of empty pixels": with_chunks(plain, chunk(b"IDAT", b"") * 800_000),
