@@ -54,19 +54,19 @@ def parts(body: bytes, content_type: str, most: int) -> list[Part]:
         nonlocal ended
         ended = True
 
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": begin,
-            "on_header_field": lambda data, start, stop: header.extend(data[start:stop]),
-            "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
-            "on_header_end": end_of_header,
-            "on_part_data": lambda data, start, stop: pieces.append(data[start:stop]),
-            "on_part_end": end_of_part,
-            "on_end": end,
-        },
-    )
     try:
+        parser = MultipartParser(  # refuses a long boundary
+            boundary,
+            {
+                "on_part_begin": begin,
+                "on_header_field": lambda data, start, stop: header.extend(data[start:stop]),
+                "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
+                "on_header_end": end_of_header,
+                "on_part_data": lambda data, start, stop: pieces.append(data[start:stop]),
+                "on_part_end": end_of_part,
+                "on_end": end,
+            },
+        )
         parser.write(body)
         parser.finalize()
     except FormParserError:

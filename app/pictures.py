@@ -27,16 +27,24 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
+from app.essentials import DAMAGED, ORIENTATION_TAG, FileError, essentials, exif_orientation
+
 MEGA = 1_000_000  # pixels in a megapixel
 MB = 1024 * 1024  # bytes, as the page counts them
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_BYTES = 10 * MB  # of a file, unless the caller says otherwise
-# Both keep a decoded picture well below 300 MB. A JPEG may be larger, since it is decoded at reduced size:
-# there are phones that make 50 megapixels.
+MIN_BYTES = 26  # what is smaller has a signature at most
+# These keep the memory of decoding below 300 MB. A JPEG may be larger, since it is decoded at reduced size: there are
+# phones that make 50 megapixels. Not so if it comes in several passes, which are gathered at full size, and take time.
+# WebP is decoded into several copies.
 MAX_PIXELS = 25 * MEGA
 MAX_JPEG_PIXELS = 64 * MEGA
+MAX_SCANNED_PIXELS = 300 * MEGA  # pixels times passes
+MAX_WEBP_PIXELS = 25 * MEGA // 2
+MAX_SIDE = 65_535  # pixels; JPEG's own limit. Pillow needs 16 bytes for each row of a picture, however narrow
 UNKNOWN_FORMAT = "This is not a picture in a format known here: PNG, JPEG, WebP, GIF or BMP."
 DRAFT_SIDE = 256  # pixels; a JPEG is decoded at the smallest size whose sides are no shorter
+TILE = 1024  # pixels; side of the tiles in which a large picture is reduced
 WORK_FACTOR = 8  # times the model's size: a picture is first reduced to between this and twice this
 ALPHA_OPAQUE = 255
 NEARLY_WHITE = 224  # mean grey of the visible pixels from which a cut-out is laid on black instead of white
@@ -46,7 +54,6 @@ MAX_SHADE = 64  # grey levels: how far the light on a ground may fall off from i
 NOISE_WIDTHS = 5.0  # what departs from the ground by less than so many widths of its noise is ground
 OBJECT_SHARE = 0.12  # of the greatest contrast: what departs less from the ground belongs to the ground
 
-ORIENTATION_TAG = 0x0112
 UPRIGHT = {  # EXIF orientation -> what turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -95,6 +102,12 @@ def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Image.Image:
         raise PictureError("The file is empty.", 400)
     if len(data) > max_bytes:
         raise PictureError(f"The file has {len(data) / MB:.1f} MB; the limit is {max_bytes / MB:g} MB.", 413)
+    if len(data) < MIN_BYTES:
+        raise PictureError(UNKNOWN_FORMAT, 415)
+    try:
+        data, turn, scans = essentials(data)
+    except FileError as error:
+        raise PictureError(str(error), 400) from None
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
@@ -102,14 +115,25 @@ def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PictureError(f"The picture has more than {MAX_JPEG_PIXELS / MEGA:g} megapixels.", 400) from None
     except Exception:  # noqa: BLE001 - what Pillow's readers raise on a malformed file is not a closed list
-        raise PictureError("The picture is damaged and cannot be read.", 400) from None
+        raise PictureError(DAMAGED, 400) from None
     _refuse_huge(image)
+    if scans > 1 and image.width * image.height > min(MAX_PIXELS, MAX_SCANNED_PIXELS // scans):
+        raise PictureError("The picture has too many megapixels for a progressive JPEG.", 400)
+    if image.tile and image.tile[0][0] == "bmp_rle":  # unpacked by Pillow in Python, seconds for a megabyte
+        raise PictureError("This is a run-length encoded BMP, which is not read here: save it as PNG.", 415)
+    exif = image.info.pop("exif", None)  # WebP's; Pillow would load all of it
     try:
         if isinstance(image, JpegImagePlugin.JpegImageFile) and min(image.size) >= 2 * DRAFT_SIDE:
             image.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
         image.load()
     except Exception:  # noqa: BLE001 - as above
-        raise PictureError("The picture is damaged or incomplete and cannot be read.", 400) from None
+        raise PictureError(DAMAGED, 400) from None
+    if image.mode == "P" and image.palette is None:
+        raise PictureError(DAMAGED, 400)
+    if exif:
+        turn = exif_orientation(exif)
+    if turn in UPRIGHT:
+        image.getexif()[ORIENTATION_TAG] = turn
     return image
 
 
@@ -139,29 +163,22 @@ def to_model_input(image: Image.Image, size: tuple[int, int]) -> npt.NDArray[np.
 
 
 def _refuse_huge(image: Image.Image) -> None:
-    limit = MAX_JPEG_PIXELS if isinstance(image, JpegImagePlugin.JpegImageFile) else MAX_PIXELS
+    limit = {"JPEG": MAX_JPEG_PIXELS, "WEBP": MAX_WEBP_PIXELS}.get(image.format or "", MAX_PIXELS)
+    size = f"{image.width} × {image.height} pixels"  # noqa: RUF001 - the sign people know
     if image.width * image.height > limit:
-        size = f"{image.width} × {image.height} pixels"  # noqa: RUF001 - the sign people know
         raise PictureError(f"The picture has {size}; the limit is {limit / MEGA:g} megapixels.", 400)
+    if max(image.size) > MAX_SIDE:
+        raise PictureError(f"The picture has {size}; the longest side allowed is {MAX_SIDE}.", 400)
     if not image.width or not image.height:
         raise PictureError("The picture has no pixels.", 400)
 
 
 def _grey_and_alpha(image: Image.Image, factor: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
     """Upright grey levels uint8 [h, w], reduced by ``factor``; alpha alike, or None if all is opaque."""
-    orientation = _orientation(image)
-    if image.mode.startswith("I"):
-        image = _scale_to_8_bits(image)
-    elif image.mode == "F":
+    if image.mode == "F":
         raise PictureError("The picture's pixels are floating-point numbers: their white is unknown.", 415)
-    if image.has_transparency_data:
-        # By way of RGBA, since Pillow turns a transparent colour of a palette into alpha only there. Averages
-        # of LA weigh each pixel by its alpha: what is invisible has no say.
-        image = image.convert("RGBA").convert("LA")
-    elif image.mode != "L":
-        image = image.convert("L")
-    if factor > 1:
-        image = image.reduce(factor)
+    orientation = _orientation(image)
+    image = _reduce(image, factor) if factor > 1 else _grey(image)
     if orientation is not None:
         image = image.transpose(orientation)
     pixels = np.array(image)
@@ -169,6 +186,35 @@ def _grey_and_alpha(image: Image.Image, factor: int) -> tuple[npt.NDArray[np.uin
         return pixels, None
     grey, alpha = pixels[..., 0], pixels[..., 1]
     return (grey, alpha) if alpha.min() < ALPHA_OPAQUE else (np.ascontiguousarray(grey), None)
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """In mode L, or LA where there is transparency."""
+    if image.mode.startswith("I"):
+        image = _scale_to_8_bits(image)
+    if image.has_transparency_data:
+        # By way of RGBA, since Pillow turns a transparent colour of a palette into alpha only there. Averages
+        # of LA weigh each pixel by its alpha: what is invisible has no say.
+        return image.convert("RGBA").convert("LA")
+    return image if image.mode == "L" else image.convert("L")
+
+
+def _reduce(image: Image.Image, factor: int) -> Image.Image:
+    """Grey averages of ``factor`` x ``factor`` pixels.
+
+    Tile by tile, to the same bits: as a whole, the steps between would take several times the picture's memory.
+    """
+    side = max(1, TILE // factor)  # of a tile's averages
+    tiles = {}
+    for top in range(0, -(-image.height // factor), side):
+        for left in range(0, -(-image.width // factor), side):
+            box = left, top, left + side, top + side
+            right, bottom = (min(end * factor, size) for end, size in zip(box[2:], image.size, strict=True))
+            tiles[left, top] = _grey(image.crop((left * factor, top * factor, right, bottom))).reduce(factor)
+    reduced = Image.new(tiles[0, 0].mode, (-(-image.width // factor), -(-image.height // factor)))
+    for place, tile in tiles.items():
+        reduced.paste(tile, place)
+    return reduced
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:

@@ -12,6 +12,7 @@ from app import forms
 from app.pictures import PictureError
 
 MAX_PICTURES = 64  # in one request
+QUOTED = 80  # characters of a request that the answer to it repeats
 RAW = ("application/octet-stream", "image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
 
 Upload = tuple[str | None, bytes | PictureError]  # name; the file, or why it is none
@@ -31,7 +32,13 @@ async def read(request: Request) -> list[Upload]:
         return _from_json(await request.body())
     if kind in RAW:
         return [(None, await request.body())]
-    raise HTTPException(415, f"Send multipart/form-data, application/json or a picture's own type, not {kind!r}.")
+    kinds = "multipart/form-data, application/json or a picture's own type"
+    raise HTTPException(415, f"Send {kinds}, not {_quoted(kind)}.")
+
+
+def _quoted(words: str) -> str:
+    """On one line, and not too long, whatever a stranger wrote."""
+    return repr(words if len(words) <= QUOTED else words[: QUOTED - 1] + "…")
 
 
 async def one(request: Request) -> bytes:
@@ -58,6 +65,9 @@ def _from_form(body: bytes, content_type: str) -> list[Upload]:
 
 
 def _from_json(body: bytes) -> list[Upload]:
+    sentence = f'The JSON should be {{"images": [base64, …]}}, with {MAX_PICTURES} pictures at most'
+    if body.count(b",") > 2 * MAX_PICTURES:  # base64 has none; of millions of values each would be read, and reported
+        raise HTTPException(422, f"{sentence}.")
     # Imported here: pydantic takes a tenth of a second, and who sends files need not wait for it at the start.
     from pydantic import ValidationError
 
@@ -68,8 +78,7 @@ def _from_json(body: bytes) -> list[Upload]:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in ("body", *first["loc"]))
-        sentence = f'The JSON should be {{"images": [base64, …]}}; {where}: {first["msg"]}'
-        raise HTTPException(422, sentence) from None
+        raise HTTPException(422, f"{sentence}; {_quoted(where)}: {first['msg']}") from None
     return [(None, _from_base64(image)) for image in images]
 
 

@@ -1,8 +1,13 @@
+import contextlib
 import io
+import socket
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvicorn
 from PIL import Image
 
 from app.classifier import Classifier
@@ -34,3 +39,35 @@ def encode() -> Callable[..., bytes]:
         return buffer.getvalue()
 
     return encode
+
+
+@contextlib.contextmanager
+def serving(app):
+    """The address of an application on a real socket."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+def trickle(address, head, pause, body=b"x" * 1000):
+    """Sends a request's body byte by byte; returns all that came back until the server closed, and after how long."""
+    began = time.monotonic()
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(head + b"\r\n\r\n")
+        connection.settimeout(pause)
+        for byte in body:
+            with contextlib.suppress(TimeoutError):
+                if received := connection.recv(65536):
+                    break
+                raise ConnectionError("closed without an answer")
+            connection.sendall(bytes([byte]))
+        connection.settimeout(10)
+        while more := connection.recv(65536):
+            received += more
+    return received, time.monotonic() - began

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from PIL.PngImagePlugin import PngInfo
 
 from app import pictures
 from app.pictures import PictureError, decode, to_model_input
@@ -114,12 +113,6 @@ def test_huge_gif_canvas(encode, garment):
     data = bytearray(encode(garment, "GIF"))
     data[6:10] = struct.pack("<HH", 65535, 65535)
     assert "megapixels" in refusal(bytes(data), 400)
-
-
-def test_text_that_unpacks_to_much(encode, garment):
-    info = PngInfo()
-    info.add_text("comment", "x" * 20_000_000, zip=True)
-    refusal(encode(garment, pnginfo=info), 400)
 
 
 def test_floating_point():
@@ -335,3 +328,25 @@ def test_the_same_from_several_threads(encode, garment):
     with ThreadPoolExecutor(8) as pool:
         at_once = list(pool.map(lambda data: to_model_input(decode(data), SIZE), files))
     np.testing.assert_array_equal(one_by_one, at_once)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("size", [(2500, 1100), (37, 3001)])
+def test_tiles_give_the_bits_of_the_whole(mode, size):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(noise.view(np.uint16)[..., 0])
+    else:
+        image = Image.fromarray(noise).convert("RGB" if mode == "P" else "RGBA").convert(mode)
+    for factor in (2, 7, 300):
+        assert pictures._reduce(image, factor).tobytes() == pictures._grey(image).reduce(factor).tobytes()
+
+
+def test_run_length_encoded_bmp():
+    header = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 0, 0, 0, 54, 40, 5000, 5000, 1, 8, 1, 0, 0, 0, 0, 0)
+    assert "BMP" in refusal(header + b"\1\7" * 1_000_000, 415)
+
+
+@pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1)])
+def test_sides_longer_than_any_pictures(size):
+    assert "side" in refusal(png_of_nothing(*size), 400)
