@@ -111,10 +111,10 @@ On the {report["proof"]["pictures"]:,} pictures of the test split, one pass each
 | expected calibration error (before) | {metrics["ece"]:.2%} ({metrics["ece_uncalibrated"]:.2%}) |
 | label sets: promised, held, mean size | {calibration["coverage"]:.1%}, {metrics["label_set_coverage"]:.1%}, {metrics["label_set_size"]:.2f} |
 
-| file | accuracy | bytes | |
+| file | accuracy | bytes | served |
 |---|---|---|---|
-| model.onnx | {report["fp32"]["accuracy"]:.2%} | {report["fp32"]["bytes"]:,} | {"served" if served == "model.onnx" else ""} |
-| model.int8.onnx | {report["int8"]["accuracy"]:.2%} | {report["int8"]["bytes"]:,} | {"served" if served == "model.int8.onnx" else ""} |
+| model.onnx | {report["fp32"]["accuracy"]:.2%} | {report["fp32"]["bytes"]:,} | {"yes" if served == "model.onnx" else ""} |
+| model.int8.onnx | {report["int8"]["accuracy"]:.2%} | {report["int8"]["bytes"]:,} | {"yes" if served == "model.int8.onnx" else ""} |
 
 Temperature {calibration["temperature"]:.4f} and label-set threshold {calibration["threshold"]:.4f} were fitted on the validation split.
 The exported file gave the same top class as PyTorch on every test picture; no probability differed by more than {report["proof"]["max_difference"]:.1e}.
