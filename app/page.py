@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from gradio.data_classes import ImageData
 from PIL import Image
 
-from app import drawing, report, samples
+from app import drawing, report, samples, uploads
 from app.classifier import UNUSUAL, Classifier
 from app.exhibits import read_samples
 from app.heat import enlarge, overlay
@@ -150,6 +150,7 @@ def mount(app: FastAPI, blocks: gr.Blocks, max_bytes: int) -> None:
     blocks.has_launched = True
     for block in blocks.blocks.values():
         _refuse_addresses(block)
+    uploads.add(app, blocks, max_bytes)
     gr.mount_gradio_app(
         app,
         blocks,
