@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,10 +12,11 @@ from app.pictures import MB
 from app.problems import MEDIA_TYPE, problem
 
 SECONDS = 30.0  # that a client has for all of a body: 10 MB want 2.8 Mbit/s
+LINGER = 2.0  # seconds in which the rest of a refused body is thrown away as it comes
 
 
 class BodyLimit:
-    """ASGI middleware: a body of more than ``limit`` bytes is answered with 413 and read no further.
+    """ASGI middleware: a body of more than ``limit`` bytes is answered with 413, and nothing more of it is kept.
 
     A declared Content-Length is believed where it is too large; the bytes are counted as they come in any case,
     since a body may come without a declared length. A body that is not complete after ``seconds`` is answered with
@@ -33,7 +35,7 @@ class BodyLimit:
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         too_large = f"The request has more than {self.limit / MB:.1f} MB, which is the limit."
         if declared.isdigit() and int(declared[:20]) > self.limit:
-            await _refuse(send, 413, too_large)
+            await _refuse(send, receive, 413, too_large)
             return
         count, deadline = 0, 0.0
         answered = refused = complete = False
@@ -61,7 +63,7 @@ class BodyLimit:
             nonlocal refused
             refused = True
             if not answered:
-                await _refuse(send, status, sentence)
+                await _refuse(send, receive, status, sentence)
             # The application is told that the client has gone: it tidies up and answers nobody.
             return {"type": "http.disconnect"}
 
@@ -78,7 +80,7 @@ class BodyLimit:
                 raise
 
 
-async def _refuse(send: Send, status: int, sentence: str) -> None:
+async def _refuse(send: Send, receive: Receive, status: int, sentence: str) -> None:
     body = json.dumps(problem(status, sentence)).encode()
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),
@@ -86,4 +88,11 @@ async def _refuse(send: Send, status: int, sentence: str) -> None:
         (b"connection", b"close"),  # the rest of the body is not waited for
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    if status == 413:
+        # A connection that is closed while its client still sends is reset, and the answer may be lost with it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while (await receive()).get("more_body", False):
+                    pass
+    await send({"type": "http.response.body", "body": b""})
