@@ -65,6 +65,5 @@ def test_what_was_taken_is_answered_though_the_app_is_told_to_stop(stopped: Stop
     assert set(stopped.tally.lost) <= {"refused", "raced"}, stopped.tally.lost
 
 
-@pytest.mark.xfail(reason="the last answers carry no `Connection: close`, so clients ask on what is being closed")
 def test_busy_clients_are_told_before_their_connection_is_closed(stopped: Stopped) -> None:
     assert not stopped.tally.lost["raced"]
