@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -26,6 +27,8 @@ from app.reading import Upload
 
 T = TypeVar("T")
 INLINE = 4096  # bytes: what takes a millisecond is done at once; to a thread and back costs a tenth of one
+INLINE_KINDS = (b"\x89PNG", b"\xff\xd8")  # a WebP or a GIF may unfold to megapixels from so few
+BUDGET = 3.0  # seconds of processor time that the pictures of a request may take
 
 
 class Endpoints:
@@ -41,17 +44,14 @@ class Endpoints:
         # One thread: a request waits its turn instead of sharing the processor, and the event loop stays free.
         self._worker = ThreadPoolExecutor(1, "inference")
 
-    async def in_turn(self, function: Callable[[], T], size: int = INLINE + 1) -> T:
-        """Call a function beside the event loop; or at once, if all it has to work on are `size` bytes, a few."""
-        if size <= INLINE:
-            return function()
+    async def in_turn(self, function: Callable[[], T]) -> T:
+        """Call a function beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, function)
 
     async def predict(self, request: Request) -> Response:
         """Class, probabilities and label set of one or many pictures."""
         uploads = await reading.read(request)
-        size = sum(len(data) for _, data in uploads if isinstance(data, bytes))
-        answers = await self.in_turn(lambda: self._answers(uploads), size)
+        answers = self._answers(uploads) if _is_little(uploads) else await self.in_turn(lambda: self._answers(uploads))
         content = {"model": self.judge.classifier.sha256, "version": self._version, "answers": answers}
         return _json(content)
 
@@ -72,9 +72,12 @@ class Endpoints:
 
     def _answers(self, uploads: list[Upload]) -> list[dict[str, Any]]:
         pictures, entries = [], []
+        end = time.thread_time() + BUDGET
         for name, data in uploads:
             entry: dict[str, Any] = {"name": name}
             try:
+                if time.thread_time() > end:
+                    raise PictureError("The pictures before took too long: send fewer at a time, or smaller ones.", 413)
                 if isinstance(data, PictureError):
                     raise data
                 pictures.append(self.judge.see(data))
@@ -103,6 +106,12 @@ class Endpoints:
         file = io.BytesIO()
         Image.fromarray(overlay(seen, self.judge.predict(seen[None]).heatmaps[0])).save(file, "PNG")
         return file.getvalue()
+
+
+def _is_little(uploads: list[Upload]) -> bool:
+    """Whether there is but one small picture to work on."""
+    data = uploads[0][1]
+    return len(uploads) == 1 and isinstance(data, bytes) and len(data) <= INLINE and data.startswith(INLINE_KINDS)
 
 
 def _json(content: dict[str, Any]) -> Response:

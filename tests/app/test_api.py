@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app import schema
+from app import endpoints, schema
 from app.judge import Judge
 from app.main import Settings, create_app
 from app.problems import MEDIA_TYPE
@@ -160,6 +160,31 @@ def test_a_bad_picture_does_not_spoil_the_others(client, files):
     assert (one["class"], three["class"]) == ("Bag", "Trouser")
     assert two["error"]["status"] == 415
     assert "class" not in two
+
+
+def test_pictures_that_take_too_long_do_not_keep_the_others_waiting(client, files, monkeypatch):
+    monkeypatch.setattr(endpoints, "BUDGET", 0.0)
+    parts = [("files", ("a.png", files["Bag"]))] * 3
+    *_, last = client.post("/v1/predict", files=parts).json()["answers"]
+    assert last["error"]["status"] == 413
+    assert "fewer" in last["error"]["detail"]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF"])
+def test_what_unfolds_to_megapixels_leaves_the_event_loop_free(client, encode, monkeypatch, kind):
+    threads = set()
+    see = Judge.see
+
+    def noted(self, data):
+        threads.add(threading.current_thread().name)
+        return see(self, data)
+
+    monkeypatch.setattr(Judge, "see", noted)
+    side = 1500
+    data = encode(Image.new("L", (side, side), 200), kind)
+    assert raw(client, data).status_code == 200
+    (name,) = threads
+    assert name.startswith("inference") or (kind == "PNG" and len(data) <= endpoints.INLINE)
 
 
 def test_all_bad_pictures_have_errors_of_their_own(client):
