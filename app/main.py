@@ -118,6 +118,9 @@ def create_app(settings: Settings, classifier: Classifier, failed: Callable[[], 
         return api.create(endpoints, metrics, samples)
 
     def page() -> Starlette:
+        from app import lean
+
+        lean.install()
         from app import page
 
         return page.create(judge, settings.model_dir)
