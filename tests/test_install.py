@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -18,10 +19,14 @@ PICTURE = "samples/test/02-bag.png"
 @pytest.mark.slow
 def test_the_requirements_of_the_app_serve_in_an_empty_environment(tmp_path: Path) -> None:
     models = tiny_model.write(tmp_path / "models")
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--require-hashes", "-r", ROOT / "requirements/app.txt"], check=True, timeout=280)
+    requirements = ["--require-hashes", "-r", ROOT / "requirements/app.txt"]
+    if uv := shutil.which("uv"):  # has the files at hand: seconds instead of a minute
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *requirements], check=True, timeout=280)
+    else:
+        subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True, timeout=280)
     probe = "import importlib.util as u; print([n for n in ('torch', 'dvc', 'onnx', 'pytest') if u.find_spec(n)])"
     found = subprocess.run([python, "-c", probe], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
