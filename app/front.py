@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from app import problems
 from app.pictures import PictureError
@@ -69,6 +70,19 @@ class Late:
             failed()
 
 
+@dataclass
+class Farewell:
+    """How the app takes leave of its clients.
+
+    Attributes:
+        said: from now on every answer says that its connection ends with it.
+        streams: set when the page's streams, which would last as long as it is open somewhere, are to end.
+    """
+
+    said: bool = False
+    streams: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Front:
     """The ASGI application."""
 
@@ -77,14 +91,17 @@ class Front:
         at_once: Mapping[tuple[str, str], Endpoint],
         rest: Build,
         page: Build | None,
+        farewell: Farewell,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
         """Args:
         at_once: what answers without waiting for anything, by method and path.
         rest: builds the REST routes.
         page: builds the page, which gets what is not REST's; None is no page.
+        farewell: ends the page's streams.
         failed: told when one of them cannot be built.
         """
+        self._farewell = farewell
         self._at_once = at_once
         self._rest = Late(rest)
         self._page = Late(page) if page else None
@@ -92,6 +109,14 @@ class Front:
         self._router = Router(lifespan=self._lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def answer(message: Message) -> None:
+            if self._farewell.said and message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await self._route(scope, receive, answer)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._router.lifespan(scope, receive, send)
         elif scope["type"] == "http" and (endpoint := self._at_once.get((scope["method"], scope["path"]))):
@@ -111,7 +136,21 @@ class Front:
             else:
                 scope[ROUTE] = "page"
                 page = await self._page.ready()
-                await page(scope, receive, send)
+                await page(scope, self._until_farewell(receive), send)
+
+    def _until_farewell(self, receive: Receive) -> Receive:
+        """A stream ends when it hears that its client has gone; so that is what it hears in the end."""
+
+        async def hear() -> Message:
+            heard, over = asyncio.ensure_future(receive()), asyncio.ensure_future(self._farewell.streams.wait())
+            try:
+                await asyncio.wait((heard, over), return_when=asyncio.FIRST_COMPLETED)
+                return heard.result() if heard.done() else {"type": "http.disconnect"}
+            finally:
+                heard.cancel()
+                over.cancel()
+
+        return hear
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:

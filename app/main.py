@@ -22,11 +22,12 @@ from typing import TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from app.classifier import Classifier, ModelError, ModelMissingError
 from app.endpoints import Endpoints
 from app.exhibits import read_samples
-from app.front import Endpoint, Front
+from app.front import Endpoint, Farewell, Front
 from app.judge import Judge
 from app.limits import BodyLimit
 from app.pictures import MB
@@ -98,12 +99,18 @@ class Settings:
         )
 
 
-def create_app(settings: Settings, classifier: Classifier, failed: Callable[[], None] = lambda: None) -> Watch:
+def create_app(
+    settings: Settings,
+    classifier: Classifier,
+    farewell: Farewell | None = None,
+    failed: Callable[[], None] = lambda: None,
+) -> ASGIApp:
     """The ASGI application: the REST routes, and the page at ``/``.
 
     Args:
         settings: as in the environment.
         classifier: answers.
+        farewell: tells it that the process is about to end.
         failed: told when a part of it cannot be built.
     """
     metrics = Metrics(classifier)
@@ -130,7 +137,7 @@ def create_app(settings: Settings, classifier: Classifier, failed: Callable[[], 
         ("GET", "/healthz"): endpoints.healthz,
         ("GET", "/readyz"): endpoints.readyz,
     }
-    front = Front(at_once, rest, page if settings.page else None, failed)
+    front = Front(at_once, rest, page if settings.page else None, farewell or Farewell(), failed)
     return Watch(BodyLimit(front, limit=settings.max_upload_bytes + MULTIPART_OVERHEAD), metrics)
 
 
@@ -149,12 +156,13 @@ def main() -> int:
                 status = 1
                 server.should_exit = True
 
-            app = create_app(settings, _load(settings.model_dir), failed)
+            farewell = Farewell()
+            app = create_app(settings, _load(settings.model_dir), farewell, failed)
             # Its own log of requests and its own format would stand beside ours.
             config = uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE
             )
-            server = _Server(config, app)
+            server = _Server(config, farewell)
             server.run([listener])
     except (StartError, ModelError) as error:
         print(f"atelier: {error}", file=sys.stderr)
@@ -167,19 +175,20 @@ def main() -> int:
 class _Server(uvicorn.Server):
     """Says the address, once it is ready and not before; takes leave of its clients before it goes."""
 
-    def __init__(self, config: uvicorn.Config, app: Watch) -> None:
+    def __init__(self, config: uvicorn.Config, farewell: Farewell) -> None:
         super().__init__(config)
-        self._app = app
+        self._farewell = farewell
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # uvicorn alone closes connections that clients believe to be alive: what they send at that moment is lost. So
         # for a second nobody new is let in, and every answer says that its connection ends with it.
         for server in self.servers:
             server.close()
-        self._app.closing = True
+        self._farewell.said = True
         end = time.monotonic() + LEAVE
         while self.server_state.connections and time.monotonic() < end and not self.force_exit:
             await asyncio.sleep(0.02)
+        self._farewell.streams.set()
         await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -100,7 +100,6 @@ class Watch:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
-        self.closing = False  # set when the process is told to end: clients then look for another connection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -115,8 +114,6 @@ class Watch:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (REQUEST_ID, name)]
-                if self.closing:
-                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         failure = None

@@ -1,13 +1,10 @@
-import contextlib
 import io
 import socket
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import uvicorn
 from PIL import Image
 
 from app.classifier import Classifier
@@ -41,18 +38,10 @@ def encode() -> Callable[..., bytes]:
     return encode
 
 
-@contextlib.contextmanager
-def serving(app):
-    """The address of an application on a real socket."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            yield listener.getsockname()
-        finally:
-            server.should_exit = True
-            thread.join(10)
+def connected(address):
+    """A socket to http://host:port."""
+    host, port = address.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
 
 
 def trickle(address, head, body, pause=0.03):
@@ -62,7 +51,7 @@ def trickle(address, head, body, pause=0.03):
     """
     began = time.monotonic()
     received = b""
-    with socket.create_connection(address, timeout=10) as connection:
+    with connected(address) as connection:
         connection.sendall(head + b"\r\n\r\n")
         for byte in body:
             time.sleep(pause)

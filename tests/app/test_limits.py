@@ -7,7 +7,8 @@ import pytest
 from app import limits
 from app.limits import BodyLimit
 from app.problems import MEDIA_TYPE
-from tests.app.conftest import serving, trickle
+from tests.app.conftest import trickle
+from tests.app.served import served
 
 LIMIT = 1000
 
@@ -194,10 +195,10 @@ def test_an_applications_own_timeout_passes():
 @pytest.mark.parametrize("length", [b"content-length: 900", b"transfer-encoding: chunked"])
 def test_bytes_that_trickle_into_a_real_socket(length):
     head = b"POST / HTTP/1.1\r\nhost: x\r\n" + length
-    with serving(BodyLimit(reader, LIMIT, seconds=0.6)) as address:
+    with served(BodyLimit(reader, LIMIT, seconds=0.6)) as address:
         answer, took = trickle(address, head, b"3e8\r\nxxxxx")
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"connection: close" in answer.lower()
         assert MEDIA_TYPE.encode() in answer
         assert 0.6 <= took < 5
-        assert httpx.post(f"http://127.0.0.1:{address[1]}/", content=b"abc").text == "3"
+        assert httpx.post(address, content=b"abc").text == "3"

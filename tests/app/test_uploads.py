@@ -1,7 +1,6 @@
 """The page's upload route has the limits of the others, on a real socket; and nothing is left of what it refused."""
 
 import functools
-import socket
 import time
 
 import httpx
@@ -10,7 +9,8 @@ import pytest
 from app import main
 from app.limits import BodyLimit
 from app.main import Settings, create_app
-from tests.app.conftest import serving, trickle
+from tests.app.conftest import connected, trickle
+from tests.app.served import served
 
 ROUTE = "/gradio_api/upload"
 LIMIT = 2**20
@@ -28,14 +28,14 @@ def address(models, classifier, folder):
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
         patch.setattr(main, "BodyLimit", functools.partial(BodyLimit, seconds=SLOW))
         app = create_app(Settings(model_dir=models, max_upload_mb=1), classifier)
-        with serving(app) as address:
-            httpx.get(f"http://{address[0]}:{address[1]}/config", timeout=60)  # waits until Gradio is imported
+        with served(app) as address:
+            httpx.get(f"{address}/config", timeout=60)  # waits until Gradio is imported
             yield address
 
 
 @pytest.fixture
 def page(address):
-    with httpx.Client(base_url=f"http://{address[0]}:{address[1]}", timeout=30) as page:
+    with httpx.Client(base_url=address, timeout=30) as page:
         yield page
 
 
@@ -141,7 +141,7 @@ def test_a_slow_body(address, page, left):
 
 
 def test_a_visitor_who_goes_while_sending(address, page, left):
-    with socket.create_connection(address) as connection:
+    with connected(address) as connection:
         connection.sendall(FORM + b"\r\n\r\n" + FILE)
         time.sleep(0.3)
     time.sleep(0.3)
