@@ -88,7 +88,8 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def form(field: str, *, many: bool = False) -> dict[str, Any]:
     """OpenAPI's description of a body that is a form with a picture, or with several, in a field."""
     files = {"type": "array", "items": FILE, "minItems": 1, "maxItems": MAX_PICTURES} if many else FILE
-    schema = {"type": "object", "properties": {field: files}, "required": [field], "additionalProperties": False}
+    # Any other name of the field is taken as well.
+    schema = {"type": "object", "properties": {field: files}, "additionalProperties": FILE, "minProperties": 1}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 

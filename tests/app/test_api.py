@@ -267,8 +267,10 @@ def test_the_schema_holds(models):
         try:
             address = server.stderr.readline().split()[-1]
             threading.Thread(target=server.stderr.read, daemon=True).start()
-            # JSON Schema cannot say "a picture": random bytes fit the schema and are rightly refused.
-            options = ["--max-examples=100", "--seed=1", "--mode=all", "--exclude-checks=positive_data_acceptance"]
+            # JSON Schema cannot say "a picture": random bytes fit the schema and are rightly refused. And what breaks
+            # the schema may fit it again once it is written as a form.
+            unfit = "--exclude-checks=positive_data_acceptance,negative_data_rejection"
+            options = ["--max-examples=100", "--seed=1", "--mode=all", unfit]
             run = subprocess.run(
                 [str(Path(sys.executable).with_name("schemathesis")), "run", f"{address}/openapi.json", *options],
                 capture_output=True,
