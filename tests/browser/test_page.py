@@ -102,7 +102,7 @@ def address(models):
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives, so does its event loop, and no other can run beside it
 def browser():
     from playwright.sync_api import sync_playwright
 
