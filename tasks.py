@@ -25,6 +25,10 @@ from invoke.tasks import task
 from rich.console import Console
 from rich.table import Table
 
+from deploy.tasks import build, deploy, rollback, status
+
+__all__ = ["build", "deploy", "rollback", "status"]  # the cloud's tasks, found here by invoke
+
 DEMO = Path("demo/models")
 # Small enough for a minute on two cores; what is not named here is the user's own params.yaml.
 DEMO_PARAMS = {

@@ -1,0 +1,93 @@
+"""The cloud's tasks, which tasks.py hands on: each checks the names, calls one function, and says errors in a line."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+from rich.console import Console
+from rich.table import Table
+
+from deploy import images, repository, serving
+from deploy.gcloud import CloudError, Shell
+from deploy.names import Image, Names
+
+MODELS = Path("models")
+IMAGES: tuple[Image, ...] = ("app", "train")
+DRY = "print the commands, ready to paste, and run nothing"
+DIRTY = "though the work tree has changes that the commit does not hold"
+
+
+@contextlib.contextmanager
+def cloud(context: Context) -> Iterator[Names]:
+    """The checked names; an error of ours ends the task in a line."""
+    try:
+        yield Names.of(context.config.get("gcp", {}))
+    except CloudError as error:
+        raise Exit(str(error), code=1) from None
+    except KeyboardInterrupt:
+        raise Exit("stopped here; what runs in the cloud goes on: `uv run invoke status`", code=130) from None
+
+
+@task(
+    positional=["which"],
+    optional=["which"],
+    help={
+        "which": "app or train; both if left out",
+        "local": "here, with docker or buildah, not with Cloud Build",
+        "allow_dirty": DIRTY,
+        "dry_run": DRY,
+    },
+)
+def build(
+    context: Context, which: str = "", local: bool = False, allow_dirty: bool = False, dry_run: bool = False
+) -> None:
+    """Build the images of this commit and put them into the registry."""
+    if which and which not in IMAGES:
+        raise Exit(f"build {which}: there are {' and '.join(IMAGES)}", code=1)
+    with cloud(context) as names:
+        commit = repository.commit(allow_dirty)
+        for image in IMAGES:
+            if which in ("", image):
+                model = repository.served_sha256(MODELS) if image == "app" else ""
+                images.build(Shell(dry_run), names, image, commit=commit, model=model, local=local)
+
+
+@task(
+    help={
+        "canary": f"{serving.CANARY} % of the traffic first, and all of it only if the service still answers well",
+        "allow_dirty": DIRTY,
+        "dry_run": DRY,
+    }
+)
+def deploy(context: Context, canary: bool = False, allow_dirty: bool = False, dry_run: bool = False) -> None:
+    """Put this commit's app on Cloud Run: try it without traffic, then move the traffic to it."""
+    with cloud(context) as names:
+        shell, commit = Shell(dry_run), repository.commit(allow_dirty)
+        model = repository.served_sha256(MODELS)
+        if dry_run or not images.is_there(shell, names, "app", commit):
+            images.build(shell, names, "app", commit=commit, model=model)
+        serving.deploy(shell, names, commit=commit, models=MODELS, canary=canary)
+
+
+@task(help={"dry_run": DRY})
+def rollback(context: Context, dry_run: bool = False) -> None:
+    """Send all traffic to the revision that served before, at once."""
+    with cloud(context) as names:
+        serving.rollback(Shell(dry_run), names)
+
+
+@task(help={"dry_run": DRY})
+def status(context: Context, dry_run: bool = False) -> None:
+    """Say what runs where: revisions, their traffic, commit and model."""
+    with cloud(context) as names:
+        if dry_run:
+            for argv in (serving.describe(names), serving.list_revisions(names)):
+                Shell(dry_run=True).run(argv)
+            return
+        table = Table("revision", "traffic", "tags", "commit", "model")
+        for row in serving.status(Shell(), names):
+            table.add_row(*row)
+        Console().print(table)
