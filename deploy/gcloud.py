@@ -43,9 +43,9 @@ TROUBLES = [
     Trouble(r"(?P<api>[A-Z][\w -]+ API) has not been used in project|SERVICE_DISABLED",
             "an API is off in this project ({said}): turn it on with `gcloud services enable`"),
     Trouble(r"billing", "billing is off for this project: link an account on console.cloud.google.com/billing"),
-    Trouble(r"RESOURCE_EXHAUSTED|[Qq]uota|429",
+    Trouble(r"RESOURCE_EXHAUSTED|[Qq]uota|\b429\b",
             "a quota is used up: {said}; ask for more on console.cloud.google.com/iam-admin/quotas, or choose less"),
-    Trouble(r"PERMISSION_DENIED|does not have permission|Permission '|403",
+    Trouble(r"PERMISSION_DENIED|does not have permission|Permission '|\b403\b",
             "permission denied: {said}; the owner of the project has to grant it"),
     Trouble(r"[Uu]nable to (find|connect)|Max retries|[Cc]onnection (refused|reset|aborted)|Network is unreachable|"
             r"ConnectionError|NewConnectionError|RemoteDisconnected|gcloud crashed \(ServerNotFoundError\)",

@@ -9,10 +9,19 @@ from deploy.names import Image, Names
 CONFIG = Path(__file__).with_name("cloudbuild.yaml")
 
 
-def exists(names: Names, which: Image, commit: str) -> list[str]:
-    """Ask whether an image is in the registry."""
-    image = names.image(which, commit)
-    return ["gcloud", "artifacts", "docker", "images", "describe", image, f"--project={names.project}", "--format=json"]
+def tags(names: Names, which: Image) -> list[str]:
+    """Ask for the tags of an image. `docker images describe` would want the API that scans images, too."""
+    return [
+        "gcloud",
+        "artifacts",
+        "tags",
+        "list",
+        f"--package={which}",
+        f"--repository={names.repository}",
+        f"--project={names.project}",
+        f"--location={names.region}",
+        "--format=json",
+    ]
 
 
 def cloud_build(names: Names, which: Image, commit: str, model: str) -> list[str]:
@@ -66,7 +75,6 @@ def build(shell: Shell, names: Names, which: Image, *, commit: str, model: str, 
 def is_there(shell: Shell, names: Names, which: Image, commit: str) -> bool:
     """Whether the image of a commit is in the registry."""
     try:
-        shell.ask(exists(names, which, commit))
-    except NotFoundError:
+        return any(tag["name"].endswith(f"/{commit}") for tag in shell.ask(tags(names, which)) or [])
+    except NotFoundError:  # nothing was ever built
         return False
-    return True

@@ -20,6 +20,8 @@ COMMIT = "a" * 40
 def test_an_image_is_there_or_not(cloud: Cloud, names: Names) -> None:
     registry = Registry(cloud.google, set())
     assert not images.is_there(Shell(), names, "app", COMMIT)
+    registry.images.add(names.image("app", "b" * 40))
+    assert not images.is_there(Shell(), names, "app", COMMIT)
     registry.images.add(names.image("app", COMMIT))
     assert images.is_there(Shell(), names, "app", COMMIT)
     cloud.google.refuse("GET", "artifactregistry", RefusedError(403, "PERMISSION_DENIED", "Permission denied on it"))

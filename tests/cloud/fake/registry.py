@@ -17,23 +17,12 @@ class Registry:
 
     def __init__(self, google: Google, images: set[str]) -> None:
         self.images = images
-        google.route("GET", HOST, PLACE, self.repository)
-        google.route("GET", HOST, PLACE + r"/packages/(?P<package>[^/]+)/tags/(?P<tag>[^/]+)", self.tag)
-        google.route("GET", HOST, PLACE + r"/dockerImages/(?P<image>[^/]+)", self.image)
+        google.route("GET", HOST, PLACE + r"/packages/(?P<package>[^/]+)/tags", self.tags)
 
-    def repository(self, request: Request, project: str, region: str, repository: str) -> Any:
-        name = f"projects/{project}/locations/{region}/repositories/{repository}"
-        return {"name": name, "format": "DOCKER", "mode": "STANDARD_REPOSITORY"}
-
-    def tag(self, request: Request, project: str, region: str, repository: str, package: str, tag: str) -> Any:
-        if f"{region}-docker.pkg.dev/{project}/{repository}/{package}:{tag}" not in self.images:
-            raise RefusedError(404, "NOT_FOUND", f'Tag "{tag}" was not found.')
+    def tags(self, request: Request, project: str, region: str, repository: str, package: str) -> Any:
+        image = f"{region}-docker.pkg.dev/{project}/{repository}/{package}:"
+        found = sorted(name.removeprefix(image) for name in self.images if name.startswith(image))
+        if not found:
+            raise RefusedError(404, "NOT_FOUND", f'Package "{package}" was not found.')
         base = f"projects/{project}/locations/{region}/repositories/{repository}/packages/{package}"
-        return {"name": f"{base}/tags/{tag}", "version": f"{base}/versions/sha256:{'0' * 64}"}
-
-    def image(self, request: Request, project: str, region: str, repository: str, image: str) -> Any:
-        base = f"projects/{project}/locations/{region}/repositories/{repository}"
-        return {
-            "name": f"{base}/dockerImages/{image}",
-            "uri": f"{region}-docker.pkg.dev/{project}/{repository}/{image}",
-        }
+        return {"tags": [{"name": f"{base}/tags/{t}", "version": f"{base}/versions/sha256:{'0' * 64}"} for t in found]}
