@@ -33,24 +33,21 @@ def cloud(context: Context) -> Iterator[Names]:
 
 @task(
     positional=["which"],
-    optional=["which"],
     help={
-        "which": "app or train; both if left out",
+        "which": "app, train, or both",
         "local": "here, with docker or buildah, not with Cloud Build",
         "allow_dirty": DIRTY,
         "dry_run": DRY,
     },
 )
-def build(
-    context: Context, which: str = "", local: bool = False, allow_dirty: bool = False, dry_run: bool = False
-) -> None:
-    """Build the images of this commit and put them into the registry."""
-    if which and which not in IMAGES:
-        raise Exit(f"build {which}: there are {' and '.join(IMAGES)}", code=1)
+def build(context: Context, which: str, local: bool = False, allow_dirty: bool = False, dry_run: bool = False) -> None:
+    """Build an image of this commit, or both, and put it into the registry."""
+    if which not in (*IMAGES, "both"):
+        raise Exit(f"build {which}: there are {', '.join(IMAGES)} and both", code=1)
     with cloud(context) as names:
         commit = repository.commit(allow_dirty)
         for image in IMAGES:
-            if which in ("", image):
+            if which in ("both", image):
                 model = repository.served_sha256(MODELS) if image == "app" else ""
                 images.build(Shell(dry_run), names, image, commit=commit, model=model, local=local)
 

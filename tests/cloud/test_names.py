@@ -33,9 +33,11 @@ def test_invoke_yaml_lacks_nothing_but_the_project():
     assert Names.of(values | {"project": "demo-project"}).bucket == "demo-project-atelier"
 
 
-@pytest.mark.parametrize("name", ["build", "deploy", "rollback", "status"])
-def test_without_a_project_a_task_ends_in_a_line(name):
-    done = subprocess.run([sys.executable, "-m", "invoke", name], cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("words", ["build app", "build both", "deploy", "rollback", "status"])
+def test_without_a_project_a_task_ends_in_a_line(words):
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", *words.split()], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("invoke.yaml: gcp.project is empty")
     assert len(done.stderr.splitlines()) == 1
