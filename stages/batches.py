@@ -78,14 +78,17 @@ def mirrored(seed: int, count: int) -> NDArray[np.bool_]:
     return rng(seed, 2).random(count) < 0.5
 
 
-def augment(images: Tensor, flip: NDArray[np.bool_], level: str, key: tuple[int, ...]) -> Tensor:
+def augment(
+    images: Tensor, flip: NDArray[np.bool_], level: str, key: tuple[int, ...], part: slice = slice(None)
+) -> Tensor:
     """Flip, shift and erase, each picture by its own draw.
 
     Args:
-        images: uint8 [n, S, S].
-        flip: bool [n], which ones to mirror.
+        images: uint8 [n, S, S], the pictures of `part`.
+        flip: bool [N], which ones of the whole batch to mirror.
         level: `none`, `flip`, `shift` (and flip) or `erase` (and shift, and flip).
         key: of the random choices.
+        part: which of the batch's N pictures these are. Each one's draw is the same in whatever company it comes.
 
     Returns:
         uint8 [n, S, S].
@@ -93,26 +96,30 @@ def augment(images: Tensor, flip: NDArray[np.bool_], level: str, key: tuple[int,
     if level == "none":
         return images
     draw, device = rng(*key), images.device
-    n, side, reach = len(images), images.shape[-1], 0 if level == "flip" else SHIFT
+    n, side, reach = len(flip), images.shape[-1], 0 if level == "flip" else SHIFT
     # One gather does flip and shift: rows and columns of a padded picture, by index.
-    rows = np.arange(side) + draw.integers(0, 2 * reach + 1, (n, 1))
-    columns = np.where(flip[:, None], np.arange(side)[::-1], np.arange(side)) + draw.integers(0, 2 * reach + 1, (n, 1))
+    rows = np.arange(side) + draw.integers(0, 2 * reach + 1, (n, 1))[part]
+    along = np.where(flip[part, None], np.arange(side)[::-1], np.arange(side))
+    columns = along + draw.integers(0, 2 * reach + 1, (n, 1))[part]
     padded = torch.nn.functional.pad(images, (reach,) * 4)
-    at = torch.arange(n, device=device)[:, None, None]
+    at = torch.arange(len(images), device=device)[:, None, None]
     moved = padded[at, _to(rows, device)[:, :, None], _to(columns, device)[:, None, :]]
-    return erase(moved, draw) if level == "erase" else moved
+    return erase(moved, draw, n, part) if level == "erase" else moved
 
 
-def erase(images: Tensor, draw: np.random.Generator) -> Tensor:
-    """Paint a rectangle of one grey over some pictures (Zhong et al., "Random Erasing", arXiv:1708.04896)."""
-    n, side, device = len(images), images.shape[-1], images.device
+def erase(images: Tensor, draw: np.random.Generator, n: int, part: slice = slice(None)) -> Tensor:
+    """Paint a rectangle of one grey over some pictures (Zhong et al., "Random Erasing", arXiv:1708.04896).
+
+    `images` are those of `part` among the batch's n, for all of which is drawn.
+    """
+    side, device = images.shape[-1], images.device
     near = [
         np.abs(np.arange(side) - draw.integers(0, side, (n, 1))) * 2 < draw.integers(*ERASE_SIDE, (n, 1))
         for _ in ("rows", "columns")
     ]
     near[0] &= draw.random((n, 1)) < ERASE
-    hole = _to(near[0], device)[:, :, None] & _to(near[1], device)[:, None, :]
-    grey = _to(draw.integers(0, 256, (n, 1, 1), np.uint8), device)
+    hole = _to(near[0][part], device)[:, :, None] & _to(near[1][part], device)[:, None, :]
+    grey = _to(draw.integers(0, 256, (n, 1, 1), np.uint8)[part], device)
     return torch.where(hole, grey, images)
 
 

@@ -46,7 +46,8 @@ class Params(BaseModel):
     weight_decay: Float = Field(ge=0, le=1)
     label_smoothing: Float = Field(ge=0, lt=1)
     augment: Literal["none", "flip", "shift", "erase"]
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: Literal["auto", "fp32", "bf16", "reproducible"]
+    devices: Literal["auto"] | Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_bool)]
     coverage: Float = Field(ge=0.5, lt=1)
     min_accuracy: Float = Field(ge=0, le=1)
 
@@ -64,7 +65,16 @@ _LIMITS = {
 
 def allowed(key: str) -> str:
     """Say in words what `key` may be, from the same constraints that check it."""
-    schema = Params.model_json_schema()["properties"][key]
+    return " or ".join(_words(schema) for schema in _alternatives(Params.model_json_schema()["properties"][key]))
+
+
+def _alternatives(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    return schema.get("anyOf", [schema])
+
+
+def _words(schema: dict[str, Any]) -> str:
+    if "const" in schema:
+        return str(schema["const"])
     if "enum" in schema:
         return "one of " + ", ".join(schema["enum"])
     limits = [text.format(schema[name]) for name, text in _LIMITS.items() if name in schema]
@@ -82,7 +92,8 @@ def check(values: Any, where: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise StageError("\n".join(f"{where}: {_explain(e)}" for e in error.errors())) from None
+        lines = dict.fromkeys(_explain(e) for e in error.errors())  # each alternative complains for itself
+        raise StageError("\n".join(f"{where}: {line}" for line in lines)) from None
 
 
 def _explain(error: Any) -> str:

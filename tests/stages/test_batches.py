@@ -73,6 +73,14 @@ def test_augmentation_is_a_function_of_its_key() -> None:
     )
 
 
+@pytest.mark.parametrize("level", ["none", "flip", "shift", "erase"])
+@pytest.mark.parametrize("part", [slice(0, 13), slice(13, 40), slice(0, 40), slice(39, 40), slice(7, 7)], ids=str)
+def test_a_part_of_a_batch_is_augmented_as_in_the_whole(level: str, part: slice) -> None:
+    images, flip = pictures(40), np.arange(40) % 3 == 0
+    whole = batches.augment(images, flip, level, (5, 1))
+    assert torch.equal(batches.augment(images[part], flip, level, (5, 1), part), whole[part])
+
+
 def test_mirrored_is_about_half() -> None:
     assert batches.mirrored(1, 10_000).mean() == pytest.approx(0.5, abs=0.03)
 

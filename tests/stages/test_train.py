@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from stages import batches
 from stages import train as module
-from stages.stage import StageError, read_json
-from stages.train import choose, one_cycle
+from stages.network import load
+from stages.stage import StageError
+from stages.train import assess, choose, one_cycle
+from stages.world import World
 from tests.conftest import ROOT, TRAIN, Run
+from tests.stages.threads import together
 
 
 def outs(run: Run) -> dict[str, bytes]:
@@ -28,6 +32,34 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rate_and_leaves_no_result
         fresh.train()
     assert not (fresh.models / "network.pt").exists()
     assert not list(fresh.folder.glob(".atelier/checkpoints/*"))
+
+
+def test_several_devices_want_a_launcher(fresh: Run) -> None:
+    with pytest.raises(StageError, match=r"devices: 2 wants 2 processes: `python -m stages\.train` starts them"):
+        fresh.train(devices=2)
+
+
+def test_a_batch_smaller_than_the_world_is_refused(fresh: Run) -> None:
+    recipe = {**TRAIN, "batch_size": 2}
+    recipe.pop("devices")
+    with pytest.raises(StageError, match="a batch of 2 pictures is too small for 3 processes: raise batch_size"):
+        module.fit(
+            World(size=3),
+            torch.device("cpu"),
+            torch.float32,
+            fresh.prepared,
+            fresh.models / "network.pt",
+            fresh.reports / "training",
+            fresh.reports / "speed",
+            **recipe,
+        )
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(StageError, match="2 processes want a GPU each; there are 1"):
+        choose("auto", World(size=4, local_size=2))
 
 
 def test_another_folder_ends_with_the_same_bytes(run: Run, fresh: Run) -> None:
@@ -66,7 +98,7 @@ def test_a_checkpoint_of_other_inputs_is_not_used(
     fresh: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "unlink", lambda *_: None)  # leaves the finished run's checkpoint there
+        patched.setattr(Path, "unlink", lambda *_, **__: None)  # leaves the finished run's checkpoint there
         fresh.train(epochs=1)
     fresh.train(epochs=1, lr=0.004)
     assert "going on" not in capsys.readouterr().out
@@ -104,14 +136,16 @@ def test_a_picture_of_the_wrong_recipe_is_not_repeated(fresh: Run, run: Run) -> 
     assert outs(fresh)["network.pt"] != outs(run)["network.pt"]
 
 
-def test_curves_hold_every_epoch(run: Run) -> None:
-    metrics = read_json(run.reports / "training/metrics.json")
-    assert set(metrics) >= {"train", "val", "lr"}
-    lines = (run.reports / "training/plots/metrics/val/accuracy.tsv").read_text().splitlines()
-    assert lines[0].split("\t") == ["step", "accuracy"]
-    assert len(lines) == TRAIN["epochs"] + 1
-    speed = (run.reports / "speed/plots/metrics/pictures_per_second.tsv").read_text().splitlines()
-    assert len(speed) == TRAIN["epochs"] + 1
+@pytest.mark.parametrize("size", [2, 3])
+def test_several_judge_a_split_as_one_does(size: int, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = load(str(run.models / "network.pt"))[0]
+    split = batches.read_split(run.prepared, "train", torch.device("cpu"))
+    in_order = batches.Split.in_order
+    monkeypatch.setattr(batches.Split, "in_order", lambda self: in_order(self, 33))  # more batches than processes
+    expected = assess(network, split, torch.float32)
+    for loss, accuracy in together(size, lambda here: assess(network, split, torch.float32, here)):
+        assert loss == pytest.approx(expected[0], rel=1e-6)
+        assert accuracy == expected[1]
 
 
 def test_it_learns(run: Run) -> None:

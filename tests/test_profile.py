@@ -1,0 +1,23 @@
+"""invoke profile: what it finds in a real training."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import profile, training
+from tests.conftest import TRAIN, Run
+
+
+def test_every_part_of_a_step_is_in_the_table(run: Run) -> None:
+    found = profile.measure(run.prepared, 3, **TRAIN)
+    parts, operators = profile.rows(found)
+    assert {name for name, _ in parts} == {part for *_, part in profile.PARTS}
+    assert all(milliseconds > 0 for _, milliseconds in parts)
+    assert any("convolution" in name for name, _ in operators)
+
+
+@pytest.mark.parametrize("module", [profile, training])
+def test_without_pictures_it_says_what_to_type(module: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="data/prepared is missing: run `uv run dvc repro"):
+        module.main()  # type: ignore[attr-defined]
