@@ -30,7 +30,7 @@ def create(endpoints: Endpoints, metrics: Metrics, samples: Samples) -> FastAPI:
     # As FastAPI, but its docs load nothing from another machine.
     app = FastAPIOffline(
         title="Atelier",
-        version=str(classifier.metadata.get("project_version", "")) or "0",
+        version=endpoints.judge.version or "0",
         description="Names the garment on a picture.",
         redoc_url=None,
         exception_handlers=dict.fromkeys((RequestValidationError, HTTPException, Exception), _problem),
@@ -59,6 +59,7 @@ def create(endpoints: Endpoints, metrics: Metrics, samples: Samples) -> FastAPI:
             **{key: {} for key in ("params", "metrics")},
             **classifier.metadata,
             "sha256": classifier.sha256,
+            "version": endpoints.judge.version,
             "image_size": list(classifier.image_size),
             "label_set_coverage": classifier.coverage,
             "label_set_threshold": classifier.threshold,
@@ -77,6 +78,14 @@ def create(endpoints: Endpoints, metrics: Metrics, samples: Samples) -> FastAPI:
     async def prometheus() -> Response:
         """Counters and histograms, as Prometheus reads them."""
         return Response(metrics.text(), headers={"content-type": metrics.content_type})
+
+    @app.get("/drift", tags=["health"], response_model=schema.Drift, responses=schema.problems(404))
+    async def drift() -> dict[str, Any]:
+        """How far what this instance answered lies from the validation split, window by window; 1 is the threshold."""
+        monitor = endpoints.judge.monitor
+        if isinstance(monitor, str):
+            raise HTTPException(404, monitor)
+        return monitor.state()
 
     classic.add(app, endpoints, samples)
     return app

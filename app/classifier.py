@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-INPUT, PROBABILITIES, HEATMAP, DISTANCE = "image", "probabilities", "heatmap", "distance"
-OUTPUTS = (PROBABILITIES, HEATMAP, DISTANCE)
+INPUT = "image"
+OUTPUTS = ("probabilities", "heatmap", "distance", "projection")
+PROJECTIONS = 8  # directions along which the features are looked at
 UNUSUAL = 0.01  # a picture whose `in_distribution` is below is unlike what the model learnt from
 CHUNK = 256  # pictures a run of the graph: large enough to be fast, small enough that memory stays flat
 JSON_KEYS = ("class_names", "params", "metrics", "label_set", "distances")  # metadata whose strings are JSON
@@ -40,11 +41,13 @@ class Prediction:
         probabilities: float32 [N, K], calibrated; a row sums to 1.
         heatmaps: float32 [N, h, w], the evidence for the top class, in no particular unit.
         in_distribution: float32 [N], 0 to 1: the share of validation pictures that are as unusual as this one or more.
+        projections: float32 [N, 8], the features along directions drawn at random, to tell drift by.
     """
 
     probabilities: npt.NDArray[np.float32]
     heatmaps: npt.NDArray[np.float32]
     in_distribution: npt.NDArray[np.float32]
+    projections: npt.NDArray[np.float32]
 
 
 class Classifier:
@@ -128,10 +131,11 @@ class Classifier:
         probabilities = np.empty((len(images), len(self.class_names)), np.float32)
         heatmaps = np.empty((len(images), *self._heatmap_size), np.float32)
         distances = np.empty(len(images), np.float32)
+        projections = np.empty((len(images), PROJECTIONS), np.float32)
         for start in range(0, len(images), CHUNK):
             part = slice(start, start + CHUNK)
-            probabilities[part], heatmaps[part], distances[part] = self._run(images[part])
-        return Prediction(probabilities, heatmaps, self._share_as_far(distances))
+            probabilities[part], heatmaps[part], distances[part], projections[part] = self._run(images[part])
+        return Prediction(probabilities, heatmaps, self._share_as_far(distances), projections)
 
     def label_set(self, probabilities: npt.NDArray[np.float32] | Sequence[float]) -> list[int]:
         """The top class and all at the threshold or above; the truth is among them as often as ``coverage``.
@@ -211,14 +215,15 @@ class Classifier:
     def _try_blank(self) -> tuple[int, int]:
         """Runs the graph once, to refuse a file that cannot answer at start; returns the heat map's size."""
         try:
-            probabilities, heatmaps, distances = self._run(np.zeros((2, *self.image_size), np.uint8))
+            outputs = self._run(np.zeros((2, *self.image_size), np.uint8))
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common base class
             raise ModelError(f"{self.path} does not answer: {_one_line(error)}") from None
-        shapes = [list(output.shape) for output in (probabilities, heatmaps, distances)]
-        expected = [[2, len(self.class_names)], [2, *heatmaps.shape[1:3]], [2]]
-        if shapes != expected or heatmaps.ndim != 3:
-            raise self._foreign(f"two pictures give {shapes}, not [[2, {len(self.class_names)}], [2, h, w], [2]]")
-        return heatmaps.shape[1], heatmaps.shape[2]
+        shapes = [list(output.shape) for output in outputs]
+        size = shapes[1][1:]
+        if len(size) != 2 or shapes != [[2, len(self.class_names)], [2, *size], [2], [2, PROJECTIONS]]:
+            wanted = f"[[2, {len(self.class_names)}], [2, h, w], [2], [2, {PROJECTIONS}]]"
+            raise self._foreign(f"two pictures give {shapes}, not {wanted}")
+        return size[0], size[1]
 
 
 def _open_session(content: bytes, path: Path) -> ort.InferenceSession:

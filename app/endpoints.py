@@ -40,7 +40,6 @@ class Endpoints:
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
-        self._version = str(judge.classifier.metadata.get("project_version", ""))
         # One thread: a request waits its turn instead of sharing the processor, and the event loop stays free.
         self._worker = ThreadPoolExecutor(1, "inference")
 
@@ -52,7 +51,7 @@ class Endpoints:
         """Class, probabilities and label set of one or many pictures."""
         uploads = await reading.read(request)
         answers = self._answers(uploads) if _is_little(uploads) else await self.in_turn(lambda: self._answers(uploads))
-        content = {"model": self.judge.classifier.sha256, "version": self._version, "answers": answers}
+        content = {"model": self.judge.classifier.sha256, "version": self.judge.version, "answers": answers}
         return _json(content)
 
     async def explain(self, request: Request) -> Response:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from app import monitor
 from app.classifier import Classifier, ModelError, ModelMissingError
 from app.endpoints import Endpoints
 from app.exhibits import read_samples
@@ -59,6 +61,7 @@ class Settings:
         max_upload_mb: the largest picture file, in megabytes of 1024 * 1024 bytes (MAX_UPLOAD_MB).
         log_format: text for a terminal, or json, a line an entry (LOG_FORMAT).
         page: whether there is a page beside the REST routes (PAGE).
+        model_version: of the model in the registry; empty: of the project that exported it (MODEL_VERSION).
     """
 
     host: str = "127.0.0.1"
@@ -67,6 +70,7 @@ class Settings:
     max_upload_mb: int = 10
     log_format: str = "text"
     page: bool = True
+    model_version: str = ""
 
     @property
     def max_upload_bytes(self) -> int:
@@ -96,6 +100,7 @@ class Settings:
             max_upload_mb=read("MAX_UPLOAD_MB", cls.max_upload_mb, _between(1, 100), "a whole number from 1 to 100"),
             log_format=read("LOG_FORMAT", cls.log_format, _one_of("text", "json"), "text or json"),
             page=read("PAGE", "on", _one_of("on", "off"), "on or off") == "on",
+            model_version=read("MODEL_VERSION", cls.model_version, _version, "a version such as v1.2.0"),
         )
 
 
@@ -113,8 +118,11 @@ def create_app(
         farewell: tells it that the process is about to end.
         failed: told when a part of it cannot be built.
     """
-    metrics = Metrics(classifier)
-    judge = Judge(classifier, settings.max_upload_bytes, metrics)
+    metrics = Metrics(classifier, settings.model_version)
+    watched = monitor.create(settings.model_dir, classifier, metrics.registry)
+    if isinstance(watched, str):
+        log.warning("%s", watched)
+    judge = Judge(classifier, settings.max_upload_bytes, metrics, settings.model_version, watched)
     endpoints = Endpoints(judge)
     samples = read_samples(settings.model_dir)
 
@@ -256,6 +264,12 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 def _host(value: str) -> str:
     if any(character.isspace() or character in "/@" for character in value):
+        raise ValueError
+    return value
+
+
+def _version(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._+-]{1,64}", value):
         raise ValueError
     return value
 

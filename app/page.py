@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from gradio.data_classes import ImageData
 from PIL import Image
 
-from app import drawing, report, samples, uploads
+from app import drawing, drift_report, report, samples, uploads
 from app.classifier import UNUSUAL, Classifier
 from app.exhibits import read_samples
 from app.heat import enlarge, overlay
@@ -121,10 +121,12 @@ def build(judge: Judge, model_dir: Path) -> gr.Blocks:
                             with gr.Row(elem_id="views"):
                                 seen = _view("What the model sees", "The picture as the model sees it, light on black")
                                 evidence = _view("What spoke for it", "The same picture, its decisive places in orange")
-                gr.HTML(_small_print(), elem_id="small-print")
+                gr.HTML(_small_print(judge.version), elem_id="small-print")
             with gr.Tab("How good is it", id="quality", elem_id="quality"):
                 # As a value and not as the template: what the evaluation holds is never evaluated.
                 gr.HTML(report.quality(model_dir), apply_default_css=False)
+            with gr.Tab("Drift", id="drift", elem_id="drift") as drift_tab:
+                drifted = gr.HTML(drift_report.render(judge.monitor), apply_default_css=False)
             with gr.Tab("About", id="about", elem_id="about"):
                 gr.Markdown(report.card(model_dir), elem_id="card")
 
@@ -132,6 +134,8 @@ def build(judge: Judge, model_dir: Path) -> gr.Blocks:
         picture.preprocess = _read_upload  # type: ignore[method-assign, assignment]
         shared: dict[str, Any] = {"outputs": results, "concurrency_limit": 4, "show_progress": "hidden"}
         picked = gallery.click(pick_sample, gallery, [picture, tabs], api_name="sample", show_progress="hidden")
+        shown: dict[str, Any] = {"outputs": drifted, "api_visibility": "private", "show_progress": "hidden"}
+        drift_tab.select(lambda: drift_report.render(judge.monitor), queue=False, **shown)
         for event in (
             # Not change: that comes twice where one picture takes the place of another.
             picture.input(classify, picture, api_name="classify", trigger_mode="always_last", **shared),
@@ -238,10 +242,11 @@ def _introduction(classifier: Classifier) -> str:
     )
 
 
-def _small_print() -> str:
+def _small_print(version: str) -> str:
+    model = f" Model {html.escape(version)}." if version else ""
     return (
         "<p>The model knows single garments on a plain ground, as in a catalogue. It knows nothing of people. "
-        f"Pictures are not kept: they are deleted within {sum(CLEANING) // 60} minutes.</p>"
+        f"Pictures are not kept: they are deleted within {sum(CLEANING) // 60} minutes.{model}</p>"
     )
 
 

@@ -50,14 +50,35 @@ class Answers(BaseModel):
     """What the model says of the pictures of a request, in their order."""
 
     model: str = Field(description="SHA-256 of the model file that answered")
-    version: str = Field(description="of the project that exported it")
+    version: str = Field(description="of the model in the registry, or of the project that exported it")
     answers: list[Answer]
+
+
+class Window(BaseModel):
+    """One window of answered pictures."""
+
+    time: str = Field(description="when it was full, RFC 3339")
+    ratios: dict[str, float] = Field(description="of each feature's statistic to its threshold")
+    alarms: list[str] = Field(description="the features beyond their thresholds")
+
+
+class Drift(BaseModel):
+    """How far what was answered lies from the validation split."""
+
+    window: int = Field(description="pictures that are judged together")
+    validation_pictures: int
+    pictures: int = Field(description="answered since this instance began")
+    pictures_waiting: int = Field(description="of the next window")
+    alarm: bool = Field(description="of the last window")
+    features: list[str]
+    windows: list[Window] = Field(description="the last ones, oldest first")
 
 
 class Model(BaseModel):
     """What the model file says of itself."""
 
     sha256: str
+    version: str = Field(description="in the registry, or of the project that exported it")
     class_names: list[str]
     image_size: list[int] = Field(description="height and width of the picture that the model sees")
     label_set_coverage: float

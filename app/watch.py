@@ -45,7 +45,7 @@ class Metrics:
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, version: str = "") -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -73,7 +73,7 @@ class Metrics:
         model = {
             "sha256": classifier.sha256,
             "dataset": str(classifier.metadata.get("dataset", "")),
-            "version": str(classifier.metadata.get("project_version", "")),
+            "version": version or str(classifier.metadata.get("project_version", "")),
         }
         Gauge("atelier_model_info", "The model that answers.", tuple(model), registry=registry).labels(**model).set(1)
 

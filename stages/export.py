@@ -1,9 +1,11 @@
 """export: models/network.pt -> models/model.onnx, proven on the whole test split before it counts.
 
-Reads:  data/prepared/, models/network.pt, reports/evaluation/
-Writes: models/model.onnx       uint8 [N, H, W] -> calibrated probabilities [N, K], heat map [N, h, w]
+Reads:  data/prepared/, models/network.pt, reports/evaluation/, reports/robustness/
+Writes: models/model.onnx       uint8 [N, H, W] -> calibrated probabilities [N, K], heat map [N, h, w], distance [N],
+                                projection [N, 8]
         models/model.int8.onnx  the same, smaller
         models/serve.json       which of the two to serve
+        models/reference.json   what it says and sees on the validation split, to tell drift by
         models/samples/         a few test pictures to try
         models/README.md        the model card
         reports/export/         the proof
@@ -24,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.classifier import UNUSUAL, Classifier, ModelError
-from stages import batches, card, exhibits, params
+from app.classifier import OUTPUTS, UNUSUAL, Classifier, ModelError
+from stages import batches, card, exhibits, params, pins, reference
 from stages.network import Network, load
 from stages.stage import (
     StageError,
@@ -57,20 +59,30 @@ class Served(nn.Module):
         super().__init__()
         self.network, self.temperature = network, temperature
         self.whitening, self.centres = torch.from_numpy(typical.whitening), torch.from_numpy(typical.centres)
+        self.directions = torch.from_numpy(reference.directions(len(typical.whitening)))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 [N, H, W] -> probabilities [N, K], heatmap [N, H/4, W/4], distance [N] as in stages/typical.py."""
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """uint8 [N, H, W] -> probabilities [N, K], heatmap [N, H/4, W/4], distance [N] as in stages/typical.py, and
+        projection [N, 8]: the whitened features along directions drawn at random, once for all models."""
         features = self.network.features(image)
         pooled = features.mean((2, 3))
         probabilities = torch.softmax(self.network.head(pooled) / self.temperature, 1)
         weights = self.network.head.weight[probabilities.argmax(1)]
         heatmap = (features * weights[:, :, None, None]).sum(1)
-        away = (pooled @ self.whitening).unsqueeze(1) - self.centres.unsqueeze(0)
-        return probabilities, heatmap, (away * away).sum(2).amin(1)
+        white = pooled @ self.whitening
+        away = white.unsqueeze(1) - self.centres.unsqueeze(0)
+        return probabilities, heatmap, (away * away).sum(2).amin(1), white @ self.directions
 
 
 def export(
-    prepared: Path, network_file: Path, evaluation: Path, models: Path, out: Path, *, min_accuracy: float
+    prepared: Path,
+    network_file: Path,
+    evaluation: Path,
+    robust: Path,
+    models: Path,
+    out: Path,
+    *,
+    min_accuracy: float,
 ) -> None:
     """Export, prove, quantise, describe. Nothing is written to `models` unless all of it holds.
 
@@ -85,7 +97,7 @@ def export(
         )
     network, record = load(str(network_file))
     network.to(memory_format=torch.contiguous_format)  # the graph has a layout of its own
-    served = Served(network, calibration["temperature"], Typical.load(evaluation / "typical.npz")).eval()
+    served = Served(network, calibration["temperature"], Typical.load(evaluation / "typical.npy")).eval()
     splits = {name: batches.read_split(prepared, name, torch.device("cpu")) for name in ("train", "val", "test")}
     test = splits["test"]
     labels = test.labels.numpy()
@@ -119,10 +131,14 @@ def export(
         }
         with whole_folder(models / "samples") as folder:
             sample = exhibits.write_samples(folder, splits, record["classes"])
-        text = card.render(record, metrics, evaluation / "per_class.csv", calibration, report, sample)
+        text = card.render(record, metrics, evaluation / "per_class.csv", calibration, report,
+                           read_json(robust / "metrics.json"), sample)  # fmt: skip
         write_text(models / "README.md", text)
         write_json(models / "evaluation.json", exhibits.summary(evaluation, record["classes"]))
         write_bytes(models / "mistakes.png", (evaluation / "mistakes.png").read_bytes())
+        # By the file that is served: int8's features are not quite those of fp32.
+        judged = opened(serve).predict
+        write_json(models / "reference.json", reference.describe(judged, splits["val"], calibration["threshold"]))
         write_json(models / "serve.json", {"file": serve.name})
         for file in (fp32, int8):
             write_bytes(models / file.name, file.read_bytes())
@@ -170,7 +186,7 @@ def to_onnx(served: Served, size: int, metadata: dict[str, str]) -> bytes:
             served,
             (example,),
             input_names=["image"],
-            output_names=["probabilities", "heatmap", "distance"],
+            output_names=list(OUTPUTS),
             dynamic_shapes={"image": {0: torch.export.Dim("N")}},
             opset_version=OPSET,
             dynamo=True,
@@ -259,10 +275,12 @@ def quantise(source: Path, target: Path, pictures: NDArray[np.uint8], metadata: 
 
 def main() -> None:
     """Run the stage on params.yaml."""
+    pins.apply()
     export(
         Path("data/prepared"),
         Path("models/network.pt"),
         Path("reports/evaluation"),
+        Path("reports/robustness"),
         Path("models"),
         Path("reports/export"),
         **params.of(export),

@@ -34,14 +34,18 @@ class Typical:
         return np.stack([((white - centre) ** 2).sum(1) for centre in self.centres]).min(0)
 
     def save(self, file: Path) -> None:
-        """Write both arrays to an .npz file."""
-        np.savez(file, whitening=self.whitening, centres=self.centres)
+        """Write one array to an .npy file, the whitening and below it the centres: float32 [C + K, C].
+
+        An .npz would be a ZIP archive, whose headers depend on the Python that writes it.
+        """
+        np.save(file, np.concatenate([self.whitening, self.centres]))
 
     @classmethod
     def load(cls, file: Path) -> "Typical":
         """Read what `save` wrote."""
-        with np.load(file, allow_pickle=False) as arrays:
-            return cls(arrays["whitening"], arrays["centres"])
+        both = np.load(file, allow_pickle=False)
+        channels = both.shape[1]
+        return cls(both[:channels], both[channels:])
 
 
 def sample(labels: NDArray[np.int64]) -> NDArray[np.int64]:

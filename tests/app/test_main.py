@@ -1,5 +1,6 @@
 import ast
 import json
+import logging
 import os
 import signal
 import socket
@@ -35,6 +36,7 @@ ROOT = Path(module.__file__).parents[1]
         ("MAX_UPLOAD_MB", "1.5"),
         ("LOG_FORMAT", "xml"),
         ("PAGE", "maybe"),
+        ("MODEL_VERSION", "v1 <b>"),
     ],
 )
 def test_wrong_settings_are_named(name, value):
@@ -52,6 +54,7 @@ def test_settings_and_their_defaults():
     assert Settings.from_environment(given) == Settings("0.0.0.0", 80, Path("/m"), 2)
     assert Settings.from_environment(given).max_upload_bytes == 2 * 1024**2
     assert Settings.from_environment({"LOG_FORMAT": "JSON", "PAGE": "Off"}) == Settings(log_format="json", page=False)
+    assert Settings.from_environment({"MODEL_VERSION": "v1.2.0"}) == Settings(model_version="v1.2.0")
 
 
 # A start that fails
@@ -62,7 +65,7 @@ def start(monkeypatch, capsys):
     """Runs main() with these settings; returns its status and the one line that it wrote."""
 
     def start(**settings):
-        for name in ("HOST", "PORT", "MODEL_DIR", "MAX_UPLOAD_MB", "LOG_FORMAT", "PAGE"):
+        for name in ("HOST", "PORT", "MODEL_DIR", "MAX_UPLOAD_MB", "LOG_FORMAT", "PAGE", "MODEL_VERSION"):
             monkeypatch.delenv(name, raising=False)
         for name, value in settings.items():
             monkeypatch.setenv(name, str(value))
@@ -72,7 +75,9 @@ def start(monkeypatch, capsys):
         assert written.err.count("\n") == 1
         return status, written.err
 
-    before = signal.getsignal(signal.SIGTERM)
+    before, root = signal.getsignal(signal.SIGTERM), logging.getLogger()
+    monkeypatch.setattr(root, "handlers", list(root.handlers))  # main's writes to what this test has captured
+    monkeypatch.setattr(root, "level", root.level)
     yield start
     signal.signal(signal.SIGTERM, before)
 

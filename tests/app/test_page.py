@@ -22,8 +22,8 @@ from tests.app import tiny_model
 API = "/gradio_api"
 
 
-def judging(classifier):
-    return Judge(classifier, 10 * 2**20, Metrics(classifier))
+def judging(classifier, version=""):
+    return Judge(classifier, 10 * 2**20, Metrics(classifier), version)
 
 
 @pytest.fixture(scope="module")
@@ -209,10 +209,10 @@ def test_a_sample_arrives_bit_for_bit(client, shapes):
         assert f">{name}<" in call(client, "classify", file)[1]
 
 
-def test_the_three_tabs_and_what_they_hold(client):
+def test_the_tabs_and_what_they_hold(client):
     components = client.get("/config").json()["components"]
     tabs = [c["props"]["label"] for c in components if c["type"] == "tabitem"]
-    assert [tab for tab in tabs if tab not in ("Picture", "Draw")] == ["Try it", "How good is it", "About"]
+    assert [tab for tab in tabs if tab not in ("Picture", "Draw")] == ["Try it", "How good is it", "Drift", "About"]
     values = [str(c["props"].get("value")) for c in components]
     assert any("How good is it?" in value and "<table" in value for value in values)
     assert any(value.startswith("## Garment classifier") for value in values)
@@ -223,6 +223,12 @@ def test_a_model_folder_with_nothing_but_the_model(models, classifier, tmp_path)
         text = client.get("/config").text
     assert "came without its evaluation" in text
     assert "came without a card" in text
+
+
+def test_the_version_stands_at_the_foot_as_text(models, classifier):
+    with TestClient(page.create(judging(classifier, "v1.2.0<b>"), models)) as client:
+        components = client.get("/config").json()["components"]
+    assert any(str(c["props"].get("value")).endswith(" Model v1.2.0&lt;b&gt;.</p>") for c in components)
 
 
 def test_functions_have_names_and_sentences(client):

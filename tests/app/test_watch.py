@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.main import Settings, create_app
 from app.watch import JsonLines
+from tests.app.tiny_model import shapes
 
 SECRET = "a-secret-file-name.png"
 
@@ -119,3 +120,14 @@ def test_pictures_are_counted(client, encode, shapes):
 def test_the_model_that_answers_is_named(client, classifier):
     (labels,) = [dict(key[1:]) for key in metrics(client) if key[0] == "atelier_model_info"]
     assert labels == {"sha256": classifier.sha256, "dataset": "shapes", "version": "0.1.0"}
+
+
+def test_the_version_in_the_registry_is_said_wherever_the_model_is_named(models, classifier, encode):
+    settings = Settings(model_dir=models, page=False, model_version="v1.2.0")
+    with TestClient(create_app(settings, classifier)) as client:
+        assert client.get("/v1/model").json()["version"] == "v1.2.0"
+        assert client.get("/v1/model").json()["project_version"] == "0.1.0"
+        picture = {"files": encode(next(iter(shapes().values())))}
+        assert client.post("/v1/predict", files=picture).json()["version"] == "v1.2.0"
+        (labels,) = [dict(key[1:]) for key in metrics(client) if key[0] == "atelier_model_info"]
+        assert labels["version"] == "v1.2.0"

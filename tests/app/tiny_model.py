@@ -15,6 +15,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from app import drift
+from app.classifier import Classifier
+
 SIDE = 28
 CLASS_NAMES = ["Trouser", "Sandal", "Bag"]
 METADATA = {
@@ -52,6 +55,9 @@ def graph(metadata: dict[str, str] | None = None, side: int | str = SIDE) -> onn
         "planes": np.array([-1, 1, SIDE, SIDE], np.int64),
         "map": np.array([-1, 7, 7], np.int64),
         "middle": np.array(127.5, np.float32),
+        "from": np.array([400], np.int64),  # eight pixels of one row stand for features
+        "to": np.array([408], np.int64),
+        "axis": np.array([1], np.int64),
     }
     node = helper.make_node
     nodes = [
@@ -67,6 +73,8 @@ def graph(metadata: dict[str, str] | None = None, side: int | str = SIDE) -> onn
         node("Sub", ["middle", "extreme"], ["grey"]),
         node("Div", ["grey", "middle"], ["greyness"]),
         node("ReduceMean", ["greyness"], ["distance"], axes=[1], keepdims=0),
+        node("Slice", ["rows", "from", "to", "axis"], ["corner"]),
+        node("Div", ["corner", "middle"], ["projection"]),
     ]
     value = helper.make_tensor_value_info
     model = helper.make_model(
@@ -78,6 +86,7 @@ def graph(metadata: dict[str, str] | None = None, side: int | str = SIDE) -> onn
                 value("probabilities", TensorProto.FLOAT, ["N", len(CLASS_NAMES)]),
                 value("heatmap", TensorProto.FLOAT, ["N", 7, 7]),
                 value("distance", TensorProto.FLOAT, ["N"]),
+                value("projection", TensorProto.FLOAT, ["N", 8]),
             ],
             [numpy_helper.from_array(array, name) for name, array in constants.items()],
         ),
@@ -158,4 +167,20 @@ def write(folder: Path) -> Path:
             labels[file] = name
             Image.fromarray(picture).save(folder / "samples" / file)
     (folder / "samples/labels.json").write_text(json.dumps(labels))
+    (folder / "reference.json").write_text(json.dumps(reference(Classifier(folder / "model.onnx")).to_json()))
     return folder
+
+
+def reference(classifier: Classifier, window: int = 30) -> drift.Reference:
+    """As if the validation split held ten pictures of each shape; a window may lie half as far away as can be."""
+    pictures = np.stack(list(shapes().values()) * 10)
+    found = drift.measure(pictures, classifier.predict(pictures), classifier.threshold)
+    values = {
+        name: drift.short(np.append(np.unique(values) + 1e-5, values.min() - 1e-4).astype(np.float64))
+        for name, values in found.ordered.items()
+    }
+    values = {name: np.sort(values[name]) for name in drift.ORDERED}
+    projections = found.projections.astype(np.float64)
+    centre, scale = drift.short(projections.mean(0)), drift.short(projections.std(0) + 1e-6)
+    grid = drift.Grid(values, centre, scale, len(CLASS_NAMES))
+    return drift.Reference(window, grid, grid.rows(found).mean(0, dtype=np.float64), np.full(8, 0.5), len(pictures))

@@ -25,6 +25,7 @@ def again(run: Run, out: Path, min_accuracy: float = 0.1) -> None:
         run.prepared,
         run.models / "network.pt",
         run.reports / "evaluation",
+        run.reports / "robustness",
         out / "models",
         out / "reports",
         min_accuracy=min_accuracy,
@@ -64,7 +65,7 @@ def test_the_same_inputs_give_the_same_bytes(run: Run, tmp_path: Path) -> None:
 def test_the_graph_has_the_promised_signature_at_any_batch_size(run: Run) -> None:
     graph = onnx.load(str(run.models / "model.onnx")).graph
     assert [i.name for i in graph.input] == ["image"]
-    assert [o.name for o in graph.output] == ["probabilities", "heatmap", "distance"]
+    assert [o.name for o in graph.output] == ["probabilities", "heatmap", "distance", "projection"]
     classifier = Classifier(run.models / "model.onnx")
     for n in (1, 3, 7):
         prediction = classifier.predict(np.zeros((n, 28, 28), np.uint8))
@@ -139,7 +140,8 @@ def test_of_pictures_like_the_ones_it_knows_few_are_unusual_and_noise_is_more_so
     assert (shares < UNUSUAL).mean() < 0.1
     assert 0.3 < np.median(shares) < 0.7  # a share of pictures, so spread evenly
     noise = np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8)
-    assert np.median(classifier.predict(noise).in_distribution) < 0.1  # the network of the tests has hardly learnt
+    # The network of the tests has hardly learnt, on every processor something else: so compared, not bounded.
+    assert np.median(classifier.predict(noise).in_distribution) < np.quantile(shares, 0.25)
 
 
 def test_the_graph_measures_the_distances_that_were_fitted(run: Run) -> None:
@@ -147,7 +149,7 @@ def test_the_graph_measures_the_distances_that_were_fitted(run: Run) -> None:
     images, _ = batches.read_split(run.prepared, "test", torch.device("cpu")).take(np.arange(20))
     with torch.no_grad():
         features = network.features(images).mean((2, 3)).numpy()
-    expected = Typical.load(run.reports / "evaluation/typical.npz").distances(features)
+    expected = Typical.load(run.reports / "evaluation/typical.npy").distances(features)
     session = onnxruntime.InferenceSession(run.models / "model.onnx")
     (found,) = session.run(["distance"], {"image": images.numpy()})
     assert found == pytest.approx(expected, rel=1e-3)

@@ -59,10 +59,10 @@ def test_it_learns_from_as_many_of_each_class(monkeypatch: pytest.MonkeyPatch) -
 
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     found = typical.fit(*clusters())
-    found.save(tmp_path / "a.npz")
-    found.save(tmp_path / "b.npz")
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    again = typical.Typical.load(tmp_path / "a.npz")
+    found.save(tmp_path / "a.npy")
+    found.save(tmp_path / "b.npy")
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    again = typical.Typical.load(tmp_path / "a.npy")
     assert (again.centres == found.centres).all()
     assert (again.whitening == found.whitening).all()
 
