@@ -33,7 +33,7 @@ USE = """import numpy as np, onnxruntime
 from PIL import Image
 session = onnxruntime.InferenceSession("models/{model}")
 picture = np.array(Image.open("models/samples/{sample}").convert("L"), dtype=np.uint8)  # light on black
-probabilities, heatmap, distance = session.run(None, {{"image": picture[None]}})"""
+probabilities, heatmap, distance, projection = session.run(None, {{"image": picture[None]}})"""
 
 
 def render(
@@ -42,6 +42,7 @@ def render(
     per_class: Path,
     calibration: dict[str, float],
     report: dict[str, Any],
+    robust: dict[str, Any],
     sample: str,
 ) -> str:
     """Markdown with a YAML block in front, as model hubs read it.
@@ -52,6 +53,7 @@ def render(
         per_class: the CSV table of `evaluate`.
         calibration: temperature, coverage and threshold.
         report: of `export`: proof, sizes, accuracies.
+        robust: of `evaluate`, on corrupted pictures.
         sample: the name of a picture in models/samples/.
     """
     data, served = record["data"], report["served"]
@@ -84,6 +86,7 @@ def render(
             f"| {float(r['f1']):.1%} |"
             for r in csv.DictReader(file)
         )
+    kinds = ", ".join(f"{kind} {accuracy:.1%}" for kind, accuracy in robust["kinds"].items())
     counts = ", ".join(f"{sum(classes.values()):,} {split}" for split, classes in data["counts"].items())
     recipe = ", ".join(f"{k} {v}" for k, v in (data["params"] | record["params"]).items())
     served_file = report["int8" if served == "model.int8.onnx" else "fp32"]
@@ -123,6 +126,10 @@ The exported file gave the same top class as PyTorch on every test picture; no p
 |---|---|---|---|---|
 {classes}
 
+## Corrupted pictures
+Accuracy on {robust["pictures"]:,} test pictures, the mean of five severities: {kinds}. On average {robust["mean"]:.1%}, without corruption \
+{robust["clean"]:.1%}. It bears **{robust["worst"]}** worst: {robust["worst_accuracy"]:.1%}.
+
 ## Limits
 {LIMITS.format(source=ORIGIN[data["dataset"]], unusual=UNUSUAL_PICTURES.format(**served_file))}
 
@@ -133,5 +140,5 @@ The exported file gave the same top class as PyTorch on every test picture; no p
 ```python
 {use}
 ```
-`probabilities` is float32 [N, K] in the order of `class_names` in the file's metadata; `heatmap` is float32 [N, h, w], the evidence for the top class; `distance` is float32 [N], how far the features lie from the nearest class (squared Mahalanobis distance): the metadata's `distances` are its quantiles on the validation split.
+`probabilities` is float32 [N, K] in the order of `class_names` in the file's metadata; `heatmap` is float32 [N, h, w], the evidence for the top class; `distance` is float32 [N], how far the features lie from the nearest class (squared Mahalanobis distance): the metadata's `distances` are its quantiles on the validation split; `projection` is float32 [N, 8], by which the app tells drift.
 """

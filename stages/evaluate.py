@@ -3,16 +3,16 @@
 Reads:  data/prepared/, models/network.pt
 Writes: reports/evaluation/metrics.json      accuracy with interval, F1, log loss, calibration, label sets
                            calibration.json  temperature, label-set threshold, distances, for export
-                           typical.npz       where the training pictures' features lie, for export
+                           typical.npy       where the training pictures' features lie, for export
                            per_class.csv     pictures, precision, recall, F1
                            confusion.csv     actual and predicted class of every test picture
                            reliability/      confidence against accuracy: uncalibrated.csv, calibrated.csv
                            mistakes.png      the most confident mistakes
+        reports/robustness/                  accuracy on corrupted test pictures, as in stages/robustness.py
 
 Temperature, threshold and distances are fitted on validation; the test split is only measured.
 """
 
-import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages import batches, params, typical
+from stages import batches, params, pins, typical
 from stages.network import Network, load
-from stages.stage import log, read_json, run, whole_folder, write_bytes, write_json, write_text
+from stages.robustness import robustness
+from stages.stage import log, read_json, run, whole_folder, write_bytes, write_csv, write_json
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -76,7 +77,7 @@ def evaluate(prepared: Path, network_file: Path, out: Path, *, seed: int, covera
                 "distances": typical.table(classes_lie.distances(val_features)),
             },
         )
-        classes_lie.save(folder / "typical.npz")
+        classes_lie.save(folder / "typical.npy")
         write_csv(folder / "per_class.csv", table)
         write_csv(
             folder / "confusion.csv",
@@ -211,15 +212,6 @@ def per_class(labels: Labels, predicted: Labels, classes: Sequence[str]) -> list
     return rows
 
 
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows under a header, LF line ends."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
 def picture_of_mistakes(
     test: batches.Split, probabilities: Floats, labels: Labels, classes: Sequence[str], count: int = 20
 ) -> bytes:
@@ -245,7 +237,10 @@ def picture_of_mistakes(
 
 def main() -> None:
     """Run the stage on params.yaml."""
-    evaluate(Path("data/prepared"), Path("models/network.pt"), Path("reports/evaluation"), **params.of(evaluate))
+    pins.apply()
+    prepared, network = Path("data/prepared"), Path("models/network.pt")
+    evaluate(prepared, network, Path("reports/evaluation"), **params.of(evaluate))
+    robustness(prepared, network, Path("reports/robustness"), **params.of(robustness))
 
 
 if __name__ == "__main__":
