@@ -38,6 +38,7 @@ class Names(BaseModel):
     gpus: int = Field(ge=1, le=16)
     nodes: int = Field(ge=1, le=100)
     service: ShortName
+    public: bool
     cpu: int = Field(ge=1, le=8)
     memory: str = Field(pattern=r"^[0-9]+(Mi|Gi)$")
     concurrency: int = Field(ge=1, le=1000)
@@ -78,4 +79,4 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{key} is no name of ours; they are {', '.join(Names.model_fields)}"
     said = repr(error["input"]) if error["input"] != "" else "empty"
-    return f"{key} is {said}; it has to be {RULES.get(key) or error['msg'].lower()}"
+    return f"{key} is {said}; it has to be {RULES.get(key) or error['msg'].removeprefix('Input should be ').lower()}"

@@ -18,11 +18,15 @@ def commit(allow_dirty: bool = False) -> str:
     done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise CloudError("this is no git repository with a commit: an image is named after the commit it is built from")
-    changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    if changed and not allow_dirty:
-        first = changed.splitlines()[0][3:]
+    if not allow_dirty and (first := changed()):
         raise CloudError(f"the work tree has changes ({first}, ...): commit them, or give --allow-dirty")
     return done.stdout.strip()
+
+
+def changed() -> str:
+    """The first file that differs from the commit; empty if none does."""
+    listed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    return listed.splitlines()[0][3:] if listed else ""
 
 
 def served_sha256(models: Path = Path("models")) -> str:

@@ -12,12 +12,14 @@ from typing import Any
 
 import yaml
 
-from deploy import smoke
-from deploy.gcloud import CloudError, NotFoundError, Shell
+from deploy import access, smoke
+from deploy.access import PUBLIC
+from deploy.gcloud import CloudError, NotFoundError, Shell, shown
 from deploy.names import Names
 
 TEMPLATE = Path(__file__).with_name("service.yaml")
 CANARY = 10  # percent of the traffic
+UNCHECKED = "run.googleapis.com/invoker-iam-disabled"  # an annotation: whoever calls is let in
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def revision_name(names: Names, commit: str, now: datetime | None = None) -> str
     return f"{names.service}-{commit[:8]}-{(now or datetime.now(UTC)):%y%m%d%H%M%S}"
 
 
-def manifest(names: Names, commit: str, model: str, revision: str, traffic: list[Target]) -> str:
+def manifest(names: Names, commit: str, model: str, revision: str, traffic: list[Target], version: str = "") -> str:
     """service.yaml filled in: the new revision tagged `candidate`, and the traffic where it was.
 
     Args:
@@ -42,6 +44,7 @@ def manifest(names: Names, commit: str, model: str, revision: str, traffic: list
         model: sha256 of the served model.
         revision: name of the new revision.
         traffic: where it goes now; empty if the service is new, and then all of it goes to the new revision.
+        version: of the model in the registry, which the app tells; empty if it has none.
     """
     text = string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         names.model_dump(),
@@ -50,6 +53,7 @@ def manifest(names: Names, commit: str, model: str, revision: str, traffic: list
         image=names.image("app", commit),
         model=model[:40],  # a label has at most 63 characters
         revision=revision,
+        version=version,
     )
     service = yaml.safe_load(text)
     # An earlier candidate keeps its share of the traffic and loses the tag.
@@ -89,6 +93,11 @@ def move(names: Names, shares: dict[str, int], tags: dict[str, str] | None = Non
     if tags:
         words.append("--update-tags=" + ",".join(f"{tag}={revision}" for tag, revision in tags.items()))
     return words
+
+
+def identity() -> list[str]:
+    """Ask for the token that a service which is not open to all wants from its callers."""
+    return ["gcloud", "auth", "print-identity-token", "--format=json(id_token)"]
 
 
 def _where(names: Names) -> list[str]:
@@ -132,7 +141,16 @@ def address(service: Any, tag: str) -> str:
 # The tasks
 
 
-def deploy(shell: Shell, names: Names, *, commit: str, models: Path, canary: bool, patience: float = 60) -> None:
+def deploy(
+    shell: Shell,
+    names: Names,
+    *,
+    commit: str,
+    models: Path,
+    canary: bool,
+    version: str = "",
+    patience: float = 60,
+) -> None:
     """Put the image of a commit beside what serves now, try it, and only then move the traffic.
 
     Raises:
@@ -143,17 +161,23 @@ def deploy(shell: Shell, names: Names, *, commit: str, models: Path, canary: boo
     before = [] if shell.dry_run else _current(shell, names)
     file = Path(".atelier/service.yaml")
     file.parent.mkdir(exist_ok=True)
-    file.write_text(manifest(names, commit, model, revision, before), "utf-8", newline="\n")
+    file.write_text(manifest(names, commit, model, revision, before, version), "utf-8", newline="\n")
     shell.run(replace_service(names, file))
     if shell.dry_run:
+        if names.public:
+            print("# only the first time: whoever has the address may open the page")
+            shell.run(access.bind(names, PUBLIC))
         print(f"# then {names.service}'s candidate is tried at its own address, and only if it answers well:")
         if canary:
             print(f"# (first {CANARY} % of the traffic, the rest stays where it is)")
         shell.run(move(names, {revision: 100}, {"live": revision}))
         return
-    url = address(shell.ask(describe(names)), "candidate")
+    service = shell.ask(describe(names))
+    _open_or_close(shell, names, service)
+    token = "" if names.public else shell.ask(identity())["id_token"]
+    url = address(service, "candidate")
     try:
-        smoke.check(url, models, patience)
+        smoke.check(url, models, patience, token)
     except CloudError as error:
         where = "the traffic was not touched" if before else "it is the service's first revision, so it has the traffic"
         raise CloudError(f"{revision} is not fit to serve, {where}: {error}") from None
@@ -162,7 +186,7 @@ def deploy(shell: Shell, names: Names, *, commit: str, models: Path, canary: boo
     try:
         if canary and old:
             shell.run(move(names, {revision: CANARY, old: 100 - CANARY}))
-            smoke.check(url, models, patience)
+            smoke.check(url, models, patience, token)
         shell.run(move(names, {revision: 100}, tags))
     except CloudError as error:
         raise CloudError(_restore(shell, names, old, error)) from None
@@ -177,6 +201,31 @@ def _current(shell: Shell, names: Names) -> list[Target]:
         return []
 
 
+def _open_or_close(shell: Shell, names: Names, service: Any) -> None:
+    """Let everybody call the service, or only those with a role, as invoke.yaml says. Mostly it is so already.
+
+    Who deploys need not have the right to change this, and GitHub's workflows do not: the first deployment is the
+    owner's.
+    """
+    # In an organisation that forbids roles for everybody, service.yaml may turn the check itself off instead.
+    if service["metadata"].get("annotations", {}).get(UNCHECKED) == "true":
+        if not names.public:
+            raise CloudError(
+                f"{TEMPLATE.name} has {UNCHECKED}, and invoke.yaml wants {names.service} closed: take it out"
+            )
+        return
+    is_open = access.has(names, shell.ask(access.policy(names, PUBLIC.on)), PUBLIC)
+    if is_open == names.public:
+        return
+    argv = access.bind(names, PUBLIC, "add" if names.public else "remove")
+    try:
+        shell.run(argv)
+    except CloudError as error:
+        state = "open to all" if is_open else "closed to whoever is not signed in"
+        paste = f"type `{shown(argv)}` as its owner, then deploy again"
+        raise CloudError(f"{names.service} is {state}, and invoke.yaml wants it otherwise: {paste} ({error})") from None
+
+
 def _restore(shell: Shell, names: Names, old: str, reason: CloudError) -> str:
     """After a move that failed half-way: all traffic back to where it was; what to say of it."""
     if not old:
@@ -184,7 +233,8 @@ def _restore(shell: Shell, names: Names, old: str, reason: CloudError) -> str:
     try:
         shell.run(move(names, {old: 100}))
     except CloudError as error:
-        paste = "`uv run invoke rollback`"
+        # No rollback: the tag `previous` names the revision before the old one still.
+        paste = f"`{shown(move(names, {old: 100}))}`"
         return f"the traffic could not be moved ({reason}), nor put back to {old} ({error}): type {paste} when it can"
     return f"the traffic could not be moved, and is back at {old}: {reason}"
 
@@ -211,8 +261,8 @@ def rollback(shell: Shell, names: Names) -> None:
     print(f"{previous} serves again, in place of {now}")
 
 
-def status(shell: Shell, names: Names) -> list[tuple[str, str, str, str, str]]:
-    """What runs where: revision, its percent, tags, commit and model, the newest first.
+def status(shell: Shell, names: Names) -> list[tuple[str, str, str, str, str, str]]:
+    """What runs where: revision, its percent, tags, commit, model and version, the newest first.
 
     Raises:
         CloudError: there is no service.
@@ -223,5 +273,12 @@ def status(shell: Shell, names: Names) -> list[tuple[str, str, str, str, str]]:
         name, labels = revision["metadata"]["name"], revision["metadata"].get("labels", {})
         share = sum(target.percent for target in targets if target.revision == name)
         tags = " ".join(sorted(target.tag for target in targets if target.revision == name and target.tag))
-        rows.append((name, f"{share} %", tags, labels.get("commit", "?")[:12], labels.get("model", "?")[:12]))
+        commit, model = (labels.get(key, "?")[:12] for key in ("commit", "model"))
+        rows.append((name, f"{share} %", tags, commit, model, _version(revision)))
     return rows
+
+
+def _version(revision: Any) -> str:
+    """The version of the model that a revision was told to tell; empty if it has none."""
+    containers = revision.get("spec", {}).get("containers") or [{}]
+    return next((e.get("value", "") for e in containers[0].get("env") or [] if e.get("name") == "MODEL_VERSION"), "")

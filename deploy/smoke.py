@@ -29,9 +29,11 @@ class Reply:
         return " ".join(self.body[:200].decode(errors="replace").split())
 
 
-def ask(url: str, picture: bytes | None = None, timeout: float = 15) -> Reply:
-    """GET, or POST a picture as a form's `files`."""
+def ask(url: str, picture: bytes | None = None, timeout: float = 15, token: str = "") -> Reply:
+    """GET, or POST a picture as a form's `files`; with somebody's token if there is one."""
     request = urllib.request.Request(url)  # noqa: S310 - the service's own https address, as gcloud gave it
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
     if picture is not None:
         mark = uuid.uuid4().hex
         head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
@@ -72,32 +74,33 @@ def expected(models: Path) -> tuple[str, list[tuple[bytes, str, float]]]:
     return classifier.sha256, wanted
 
 
-def check(url: str, models: Path, patience: float = 60) -> None:
+def check(url: str, models: Path, patience: float = 60, token: str = "") -> None:
     """Try a service.
 
     Args:
         url: of the service, without a path.
         models: folder of the model that it has to serve.
         patience: seconds to wait until it is ready.
+        token: of somebody who may call it; a service that is open to all needs none.
 
     Raises:
         CloudError: what is wrong, in one line.
     """
     sha256, wanted = expected(models)
     end = time.monotonic() + patience
-    while (ready := ask(f"{url}/readyz")).status != 200:
+    while (ready := ask(f"{url}/readyz", token=token)).status != 200:
         if time.monotonic() > end:
             raise CloudError(f"{url}/readyz says {ready.status} after {patience:.0f} s: {ready.said}")
         time.sleep(min(1.0, patience / 10))
-    said = _json(f"{url}/v1/model", ask(f"{url}/v1/model"))
+    said = _json(f"{url}/v1/model", ask(f"{url}/v1/model", token=token))
     if said.get("sha256") != sha256:
         raise CloudError(f"{url} serves the model {str(said.get('sha256'))[:12]}, and {models}/ holds {sha256[:12]}")
     for number, (data, name, probability) in enumerate(wanted):
-        answer = _json(f"{url}/v1/predict", ask(f"{url}/v1/predict", data))["answers"][0]
+        answer = _json(f"{url}/v1/predict", ask(f"{url}/v1/predict", data, token=token))["answers"][0]
         if answer.get("class") != name or abs(answer["probability"] - probability) > NEAR:
             got = f"{answer.get('class')} ({answer.get('probability')})"
             raise CloudError(f"{url} calls test picture {number} {got}; the local model: {name} ({probability:.3f})")
-    if not 400 <= (refused := ask(f"{url}/v1/predict", BAD)).status < 500:
+    if not 400 <= (refused := ask(f"{url}/v1/predict", BAD, token=token)).status < 500:
         raise CloudError(f"{url} answers a file that is no picture with {refused.status}, not with a 4xx")
     print(f"{url}: ready, model {sha256[:12]}, {len(wanted)} pictures as here, a bad one refused", flush=True)
 

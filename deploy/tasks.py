@@ -10,7 +10,7 @@ from invoke.tasks import task
 from rich.console import Console
 from rich.table import Table
 
-from deploy import images, repository, serving
+from deploy import images, registry, repository, serving, setup
 from deploy.gcloud import CloudError, Shell
 from deploy.names import Image, Names
 
@@ -27,8 +27,27 @@ def cloud(context: Context) -> Iterator[Names]:
         yield Names.of(context.config.get("gcp", {}))
     except CloudError as error:
         raise Exit(str(error), code=1) from None
-    except KeyboardInterrupt:
-        raise Exit("stopped here; what runs in the cloud goes on: `uv run invoke status`", code=130) from None
+    except KeyboardInterrupt as stop:
+        raise Exit(
+            f"stopped here; what runs in the cloud goes on: {stop or '`uv run invoke status`'}", code=130
+        ) from None
+
+
+@task(help={"dry_run": DRY})
+def cloud_setup(context: Context, dry_run: bool = False) -> None:
+    """Make what the other cloud tasks need in the project, and only what is missing: safe to run again."""
+    with cloud(context) as names:
+        run = setup.Setup(Shell(dry_run), names)
+        try:
+            number = run.run()
+        finally:
+            if not dry_run and run.rows:
+                table = Table("what", "name", "state")
+                for row in run.rows:
+                    table.add_row(row.what, row.name, row.state)
+                Console().print(table)
+        for line in setup.next_steps(names, number):
+            print(f"# {line}" if dry_run else line)
 
 
 @task(
@@ -66,7 +85,8 @@ def deploy(context: Context, canary: bool = False, allow_dirty: bool = False, dr
         model = repository.served_sha256(MODELS)
         if dry_run or not images.is_there(shell, names, "app", commit):
             images.build(shell, names, "app", commit=commit, model=model)
-        serving.deploy(shell, names, commit=commit, models=MODELS, canary=canary)
+        version = registry.version_at(commit)
+        serving.deploy(shell, names, commit=commit, models=MODELS, canary=canary, version=version)
 
 
 @task(help={"dry_run": DRY})
@@ -78,13 +98,13 @@ def rollback(context: Context, dry_run: bool = False) -> None:
 
 @task(help={"dry_run": DRY})
 def status(context: Context, dry_run: bool = False) -> None:
-    """Say what runs where: revisions, their traffic, commit and model."""
+    """Say what runs where: revisions, their traffic, commit, model and its version."""
     with cloud(context) as names:
         if dry_run:
             for argv in (serving.describe(names), serving.list_revisions(names)):
                 Shell(dry_run=True).run(argv)
             return
-        table = Table("revision", "traffic", "tags", "commit", "model")
+        table = Table("revision", "traffic", "tags", "commit", "model", "version")
         for row in serving.status(Shell(), names):
             table.add_row(*row)
         Console().print(table)

@@ -39,7 +39,7 @@ def test_exp_run_takes_a_bare_exponent(project: Project) -> None:
 
 
 def test_a_queue_runs_to_its_end(project: Project) -> None:
-    project.dvc("exp", "run", "--queue", "-S", "lr=0.003,0.01", "-S", "batch_size=40,80")
+    project.dvc("exp", "run", "--queue", "-S", "lr=0.003,0.01", "-S", "batch_size=40,80", "-S", "epochs=1")
     project.dvc("exp", "run", "--run-all")
     points = {(p["lr"], p["batch_size"]) for p in experiments(project).values()}
     assert points == {(0.003, 40), (0.003, 80), (0.01, 40), (0.01, 80)}

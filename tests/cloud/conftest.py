@@ -11,13 +11,15 @@ import pytest
 from deploy.names import Names
 from tests.cloud.fake import Google
 
-SERVICES = ("aiplatform", "artifactregistry", "cloudbuild", "cloudresourcemanager", "iam", "run", "serviceusage")
+SERVICES = (
+    "aiplatform", "artifactregistry", "cloudbuild", "cloudresourcemanager", "iam", "logging", "run", "serviceusage",
+)  # fmt: skip
 PROJECT = "demo-project"
 GCP = {
     "project": PROJECT, "region": "europe-west1", "bucket": "", "repository": "atelier", "github": "",
     "trainer": "atelier-trainer", "app": "atelier-app", "deployer": "atelier-deployer", "machine": "n1-standard-8",
     "gpu": "", "gpus": 1, "nodes": 1, "service": "atelier", "cpu": 1, "memory": "1Gi", "concurrency": 16,
-    "min_instances": 0, "max_instances": 3,
+    "min_instances": 0, "max_instances": 3, "public": True,
 }  # fmt: skip
 
 

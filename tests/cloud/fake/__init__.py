@@ -1,7 +1,8 @@
 """A strict stand-in for Google's APIs, for the real gcloud.
 
 gcloud is told to reach every API over plain HTTP with this server as its proxy, so that a request keeps its host. A
-route is a host, a method and a pattern; a request that no route knows is answered with 501 and fails the test.
+route is a host, a method and a pattern; a request that no route knows is answered with 400, which gcloud does not
+try again, and fails the test.
 """
 
 import http.server
@@ -80,7 +81,7 @@ class Google:
                 except RefusedError as error:
                     return error.code, error.body
         self.unknown.append(f"{request.method} {request.host}{request.path}")
-        return 501, {"error": {"code": 501, "status": "UNIMPLEMENTED", "message": self.unknown[-1]}}
+        return 400, {"error": {"code": 400, "status": "UNIMPLEMENTED", "message": self.unknown[-1]}}
 
     def serve(self) -> http.server.ThreadingHTTPServer:
         """Listen on a free port of this machine, in a thread."""

@@ -1,12 +1,14 @@
-"""Cloud Run's services and revisions: etags, generations, traffic that has to add up to a hundred."""
+"""Cloud Run's services and revisions: etags, generations, traffic that has to add up to a hundred, who may call."""
 
 import copy
 from typing import Any
 
 from tests.cloud.fake import Google, RefusedError, Request
+from tests.cloud.fake.policies import Policies, version
 
 HOST = r"[a-z0-9-]+-run\.googleapis\.com"
 BASE = r"/apis/serving\.knative\.dev/v1/namespaces/(?P<project>[^/]+)"
+POLICY = r"/v1/projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/services/(?P<name>[^/:]+)"
 
 
 class Run:
@@ -14,12 +16,16 @@ class Run:
 
     Attributes:
         backends: address of the application behind an image, as a registry and a machine would give it.
+        policies: who may call which service.
     """
 
     def __init__(self, google: Google, backends: dict[str, str]) -> None:
         self.backends = backends
         self.services: dict[str, Any] = {}
         self.revisions: list[Any] = []  # the newest first
+        self.policies = Policies({"roles/run.invoker"}, set(), public=True)
+        google.route("GET", r"run\.googleapis\.com", POLICY + ":getIamPolicy", self.get_policy)
+        google.route("POST", r"run\.googleapis\.com", POLICY + ":setIamPolicy", self.set_policy)
         google.route("GET", HOST, BASE + r"/services/(?P<name>[^/]+)", self.get)
         google.route("POST", HOST, BASE + r"/services", self.create)
         google.route("PUT", HOST, BASE + r"/services/(?P<name>[^/]+)", self.put)
@@ -43,6 +49,14 @@ class Run:
 
     def list_revisions(self, request: Request, project: str) -> Any:
         return {"apiVersion": "serving.knative.dev/v1", "kind": "RevisionList", "metadata": {}, "items": self.revisions}
+
+    def get_policy(self, request: Request, project: str, region: str, name: str) -> Any:
+        self.get(request, project, name)
+        return self.policies.get(name, version(request.query))
+
+    def set_policy(self, request: Request, project: str, region: str, name: str) -> Any:
+        self.get(request, project, name)
+        return self.policies.replace(name, request.body["policy"])
 
     def apply(self, body: Any) -> Any:
         body = copy.deepcopy(body)
