@@ -25,9 +25,21 @@ from invoke.tasks import task
 from rich.console import Console
 from rich.table import Table
 
-from deploy.tasks import build, deploy, rollback, status
+from deploy import repository, runs, sweep_here
+from deploy import sweep as sweeping
+from deploy import verify as verifying
+from deploy.gcloud import CloudError, Shell
+from deploy.github_tasks import check_data, comment, docs, in_step, release, report
+from deploy.lock import behind
+from deploy.registry_tasks import models, promote, register
+from deploy.tasks import DRY, build, cloud_setup, deploy, rollback, status
+from deploy.tasks import cloud as in_cloud
+from deploy.training_tasks import results, train
 
-__all__ = ["build", "deploy", "rollback", "status"]  # the cloud's tasks, found here by invoke
+# Found here by invoke: the cloud's tasks, and those that GitHub's workflows say.
+__all__ = ["build", "cloud_setup", "deploy", "results", "rollback", "status", "train"]
+__all__ += ["check_data", "comment", "docs", "in_step", "release", "report"]
+__all__ += ["models", "promote", "register"]
 
 DEMO = Path("demo/models")
 # Small enough for a minute on two cores; what is not named here is the user's own params.yaml.
@@ -45,10 +57,13 @@ DEMO_PARAMS = {
     "min_accuracy": 0.5,
 }
 HOST = "127.0.0.1"
-BENCHMARKS = ("accuracy", "int8", "memory", "serving", "sketches", "sustained", "unlike")
+BENCHMARKS = ("accuracy", "drift", "int8", "memory", "serving", "sketches", "sustained", "training", "unlike")
 RESULTS = Path("docs/results.json")
-TABLE_START, TABLE_END = "<!-- results: invoke publish -->", "<!-- /results -->"
-EXPORTS = {"requirements/app.txt": ["--no-default-groups"], "requirements/train.txt": ["--no-group", "dev"]}
+TRAINING = Path("benchmarks/results/training.json")  # by `invoke bench --only training`
+EXPORTS = {
+    "requirements/app.txt": ["--no-default-groups"],
+    "requirements/train.txt": ["--no-group", "dev", "--no-group", "cloud"],
+}
 
 
 def call(*command: str, env: dict[str, str] | None = None, quiet: bool = False) -> int:
@@ -80,9 +95,14 @@ def run_experiment(name: str, values: dict[str, object], bring: Iterable[str] = 
 
     That folder holds what git tracks and what is in `bring`.
     """
-    call(*dvc("exp", "remove", name), quiet=True)  # of an earlier run: a name is given once
+    sweep_here.forget([name])
+    return call(*experiment(name, values, bring), env=identity())
+
+
+def experiment(name: str, values: dict[str, object], bring: Iterable[str] = ()) -> tuple[str, ...]:
+    """The command that does."""
     copies = [word for path in bring for word in ("--copy-paths", path)]
-    return call(*dvc("exp", "run", "--temp", "--name", name, *copies, *settings(values)), env=identity())
+    return dvc("exp", "run", "--temp", "--name", name, *copies, *settings(values))
 
 
 def identity() -> dict[str, str]:
@@ -158,19 +178,63 @@ def answers(url: str) -> bool:
         return False
 
 
-@task(iterable=["grid"], help={"grid": "key=value,value,...; may be given several times"})
-def sweep(_: Context, grid: list[str]) -> None:
-    """Run a grid of params, one point after the other, and print the table of results."""
+@task(
+    iterable=["grid"],
+    help={
+        "grid": "key=value,value,...; may be given several times",
+        "cloud": "on Vertex AI, a job a point, not here",
+        "parallel": "with --cloud: how many jobs at a time",
+        "jobs": "here: how many points at a time; 0, as many as there are cores, which they share",
+        "spot": "on machines that are cheaper and may be taken back",
+        "dry_run": f"with --cloud: {DRY}",
+    },
+)
+def sweep(
+    context: Context,
+    grid: list[str],
+    cloud: bool = False,
+    parallel: int = 4,
+    spot: bool = False,
+    dry_run: bool = False,
+    jobs: int = 0,
+) -> None:
+    """Run a grid of params, here or on Vertex AI, some points at a time, and print the table of results."""
     points = list(grid_points(grid))
-    failed = []
-    for number, point in enumerate(points, 1):
-        name = "-".join(f"{key}{value}" for key, value in point.items())
-        print(f"point {number} of {len(points)}: {name}", flush=True)
-        if run_experiment(name, point, own_pictures()):
-            failed.append(name)
-    call(*dvc("exp", "show", "--no-pager", "--only-changed", "--sort-by", "accuracy", "--sort-order", "desc"))
+    if cloud:
+        failed = sweep_in_cloud(context, points, parallel, spot, dry_run)
+    elif spot or dry_run:
+        raise Exit("--spot and --dry-run want --cloud", code=1)
+    else:
+        failed = sweep_on_this_machine(points, jobs)
+    if not dry_run:
+        call(*dvc("exp", "show", "--no-pager", "--only-changed", "--sort-by", "accuracy", "--sort-order", "desc"))
     if failed:
         raise Exit(f"{len(failed)} of {len(points)} points failed: {', '.join(failed)}", code=1)
+
+
+def sweep_on_this_machine(grid: list[dict[str, object]], jobs: int) -> list[str]:
+    """Run a grid here; the names of the points that failed."""
+    try:
+        at_once, threads = sweep_here.share(len(grid), jobs, *sweep_here.machine())
+    except CloudError as error:
+        raise Exit(str(error), code=1) from None
+    bring = own_pictures()
+    named = {"-".join(f"{key}{value}" for key, value in point.items()): point for point in grid}
+    commands = {name: experiment(name, point, bring) for name, point in named.items()}
+    print(f"{len(commands)} points, {at_once} at a time, {threads} threads each", flush=True)
+    return sweep_here.sweep(commands, at_once, threads, identity(), lambda line: print(line, flush=True))
+
+
+def sweep_in_cloud(
+    context: Context, grid: list[dict[str, object]], parallel: int, spot: bool, dry_run: bool
+) -> list[str]:
+    """Run a grid on Vertex AI; the names of the points that failed."""
+    with in_cloud(context) as names:
+        sweeping.check(grid, parallel)
+        commit = repository.commit()
+        todo = sweeping.points(grid, runs.new_id(commit), commit, spot)
+        sweeping.sweep(Shell(dry_run), names, todo, parallel)
+    return [point.name for point in todo if point.state == "failed"]
 
 
 def own_pictures() -> list[str]:
@@ -197,7 +261,7 @@ def grid_points(grid: Iterable[str]) -> Iterable[dict[str, object]]:
 
 @task
 def lint(_: Context) -> None:
-    """Style, types, and dvc.lock in step with dvc.yaml, params.yaml and the code."""
+    """Style, types, dockerfiles, workflows, and dvc.lock in step with dvc.yaml, params.yaml and the code."""
     python = (sys.executable, "-m")
     must(*python, "ruff", "check", ".")
     must(*python, "ruff", "format", "--check", ".")
@@ -206,28 +270,29 @@ def lint(_: Context) -> None:
     here = [name for name in tracked if Path(name).is_file()]
     must(*python, "pre_commit_hooks.check_yaml", *(n for n in here if n.endswith((".yaml", ".lock"))))
     must(*python, "pre_commit_hooks.check_toml", *(n for n in here if n.endswith(".toml")))
+    if sys.platform != "win32":  # for which there is none
+        must(str(Path(sys.executable).with_name("hadolint")), *(n for n in here if n.endswith(".dockerfile")))
+    workflows = [name for name in here if name.startswith(".github/workflows/")]
+    for schema, names in {
+        "github-workflows": workflows,
+        "dependabot": [".github/dependabot.yml"],
+        "cloudbuild": ["deploy/cloudbuild.yaml"],
+    }.items():
+        must(*python, "check_jsonschema", "--builtin-schema", f"vendor.{schema}", *names)
+    # A program, no module: the one beside this Python.
+    zizmor = shutil.which("zizmor", path=str(Path(sys.executable).parent)) or "zizmor"
+    must(zizmor, "--offline", "--quiet", "--persona=pedantic", ".github")
     if big := [name for name in here if Path(name).stat().st_size > 900_000]:
         raise Exit(f"too large for git: {', '.join(big)}", code=1)
     lock_in_step()
 
 
 def lock_in_step() -> None:
-    """Fail if a stage was changed since dvc.lock was written.
-
-    Outs do not count, since a clone has none; nor do the user's own pictures.
-    """
-    status = subprocess.run(dvc("status", "--json"), capture_output=True, text=True, check=False)
-    if status.returncode:
-        raise Exit(f"dvc status failed: {status.stderr.strip()}", code=1)
-    own = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["data_dir"]
-    changed = []
-    for stage, entries in json.loads(status.stdout).items():
-        for entry in entries:
-            if isinstance(entry, str):  # "changed command"
-                changed.append(f"{stage}: {entry}")
-            else:
-                deps = entry.get("changed deps", {}).items()
-                changed += [f"{stage}: {path} {state}" for path, state in deps if state != "deleted" and path != own]
+    """Fail if a stage was changed since dvc.lock was written; the user's own pictures do not count."""
+    try:
+        changed = behind()
+    except CloudError as error:
+        raise Exit(str(error), code=1) from None
     if changed:
         raise Exit("dvc.lock is behind (`uv run dvc repro` brings it up):\n  " + "\n  ".join(changed), code=1)
 
@@ -271,6 +336,26 @@ def fingerprint() -> str:
     return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
 
 
+@task(help={"keep": "a folder that is not there yet, for the clone to stay in"})
+def verify(_: Context, keep: str = "") -> None:
+    """Run the whole pipeline in a fresh clone from raw data, and compare what it makes with dvc.lock."""
+    with tempfile.TemporaryDirectory(prefix="atelier-verify-") as scratch:
+        folder = Path(keep).resolve() if keep else Path(scratch) / "clone"
+        if keep and folder.exists():
+            raise Exit(f"--keep {keep}: it exists already", code=1)
+        try:
+            verdicts, remarks = verifying.verify(Path.cwd(), folder)
+        except CloudError as error:
+            raise Exit(str(error), code=1) from None
+    table = Table("out", "made anew")
+    for path, verdict in verdicts.items():
+        table.add_row(path, verdict)
+    Console().print(table)
+    print("\n".join([*remarks, f"on {verifying.machine()}"]))
+    if verifying.DIFFERS in verdicts.values():
+        raise Exit(f"{list(verdicts.values()).count(verifying.DIFFERS)} of {len(verdicts)} outs differ", code=1)
+
+
 @task
 def publish(_: Context) -> None:
     """Copy the figures of the run in dvc.lock to docs/results.json and into the README's table."""
@@ -284,10 +369,19 @@ def publish(_: Context) -> None:
     }
     RESULTS.write_text(json.dumps(published, indent=2) + "\n", "utf-8", newline="\n")
     readme = Path("README.md").read_text(encoding="utf-8")
-    before, _rest = readme.split(TABLE_START)
-    after = _rest.split(TABLE_END)[1]
-    table = f"{TABLE_START}\n{results_table(published)}\n{TABLE_END}"
-    Path("README.md").write_text(before + table + after, "utf-8", newline="\n")
+    for name, table in readme_tables(published).items():
+        start, end = f"<!-- {name}: invoke publish -->", f"<!-- /{name} -->"
+        before, rest = readme.split(start)
+        readme = f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
+    Path("README.md").write_text(readme, "utf-8", newline="\n")
+
+
+def readme_tables(published: dict[str, Any]) -> dict[str, str]:
+    """The README's tables in Markdown, by name: of the published run, and of what a training costs."""
+    from benchmarks import training  # here, since it imports torch
+
+    found = json.loads(TRAINING.read_text(encoding="utf-8"))
+    return {"results": results_table(published), "training": "\n".join(training.table(found))}
 
 
 def results_table(published: dict[str, Any]) -> str:
@@ -317,6 +411,12 @@ def bench(_: Context, only: str = "") -> None:
         raise Exit(f"--only {only}: there are {', '.join(BENCHMARKS)}", code=1)
     for name in [only] if only else BENCHMARKS:
         must(sys.executable, "-m", f"benchmarks.{name}")
+
+
+@task
+def profile(_: Context) -> None:
+    """Show where a training step's time goes, and leave the trace."""
+    must(sys.executable, "-m", "benchmarks.profile")
 
 
 @task(help={"models": "folder with the exported model"})

@@ -11,6 +11,7 @@ import pytest
 from stages.evaluate import evaluate
 from stages.export import export
 from stages.prepare import prepare
+from stages.robustness import robustness
 from stages.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,7 @@ TRAIN = {
     "label_smoothing": 0.1,
     "augment": "erase",
     "precision": "fp32",
+    "devices": 1,
 }
 
 
@@ -76,10 +78,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         prepare(run.prepared, **PREPARE)
         run.train()
         evaluate(run.prepared, run.models / "network.pt", run.reports / "evaluation", seed=1, coverage=0.9)
+        robustness(run.prepared, run.models / "network.pt", run.reports / "robustness", seed=1)
         export(
             run.prepared,
             run.models / "network.pt",
             run.reports / "evaluation",
+            run.reports / "robustness",
             run.models,
             run.reports / "export",
             min_accuracy=0.1,

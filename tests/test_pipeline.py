@@ -60,11 +60,20 @@ def test_a_picture_added_is_seen(project: Project) -> None:
 
 def test_metrics_and_plots_are_shown(project: Project) -> None:
     metrics = json.loads(project.dvc("metrics", "show", "--json"))[""]["data"]
-    assert set(metrics) == {f"reports/{part}/metrics.json" for part in ("training", "evaluation", "export")}
+    assert set(metrics) == {
+        f"reports/{part}/metrics.json" for part in ("training", "evaluation", "robustness", "export")
+    }
     assert metrics["reports/export/metrics.json"]["data"]["proof"]["other_top_class"] == 0
     project.dvc("plots", "show", "--out", ".plots")
     page = (project.folder / ".plots/index.html").read_text(encoding="utf-8")
-    for title in ("Loss by epoch", "Accuracy by epoch", "Confusion matrix", "Reliability", "mistakes.png"):
+    for title in (
+        "Loss by epoch",
+        "Accuracy by epoch",
+        "Confusion matrix",
+        "Reliability",
+        "Accuracy on corrupted",
+        "mistakes.png",
+    ):
         assert title in page
 
 
