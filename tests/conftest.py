@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,13 @@ from stages.export import export
 from stages.prepare import prepare
 from stages.robustness import robustness
 from stages.train import train
+
+# What the shell hands down must not decide: the project that the README has people export, and a Ctrl-C that a shell
+# without job control ignores for what it starts in the background.
+for name in [name for name in os.environ if name.startswith("INVOKE_")]:
+    del os.environ[name]
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 PREPARE = {
