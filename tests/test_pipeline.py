@@ -71,7 +71,6 @@ def test_metrics_and_plots_are_shown(project: Project) -> None:
         "Accuracy by epoch",
         "Confusion matrix",
         "Reliability",
-        "Accuracy on corrupted",
         "mistakes.png",
     ):
         assert title in page
