@@ -59,7 +59,7 @@ DEMO_PARAMS = {
 HOST = "127.0.0.1"
 BENCHMARKS = ("accuracy", "drift", "int8", "memory", "serving", "sketches", "sustained", "training", "unlike")
 RESULTS = Path("docs/results.json")
-TRAINING = Path("benchmarks/results/training.json")  # by `invoke bench --only training`
+PAGES = ("README.md", "docs/drift.md")  # whose tables `invoke publish` makes
 EXPORTS = {
     "requirements/app.txt": ["--no-default-groups"],
     "requirements/train.txt": ["--no-group", "dev", "--no-group", "cloud"],
@@ -358,7 +358,7 @@ def verify(_: Context, keep: str = "") -> None:
 
 @task
 def publish(_: Context) -> None:
-    """Copy the figures of the run in dvc.lock to docs/results.json and into the README's table."""
+    """Copy the figures of the run in dvc.lock to docs/results.json and into the tables of PAGES."""
     lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
     paths = ("reports/evaluation", "reports/export")
     published = {
@@ -368,20 +368,26 @@ def publish(_: Context) -> None:
         "export": json.loads(Path("reports/export/metrics.json").read_text(encoding="utf-8")),
     }
     RESULTS.write_text(json.dumps(published, indent=2) + "\n", "utf-8", newline="\n")
-    readme = Path("README.md").read_text(encoding="utf-8")
-    for name, table in readme_tables(published).items():
-        start, end = f"<!-- {name}: invoke publish -->", f"<!-- /{name} -->"
-        before, rest = readme.split(start)
-        readme = f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
-    Path("README.md").write_text(readme, "utf-8", newline="\n")
+    made = tables(published)
+    for page in map(Path, PAGES):
+        text = page.read_text(encoding="utf-8")
+        for name, table in made.items():
+            start, end = f"<!-- {name}: invoke publish -->", f"<!-- /{name} -->"
+            if start in text:
+                before, rest = text.split(start)
+                text = f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
+        page.write_text(text, "utf-8", newline="\n")
 
 
-def readme_tables(published: dict[str, Any]) -> dict[str, str]:
-    """The README's tables in Markdown, by name: of the published run, and of what a training costs."""
-    from benchmarks import training  # here, since it imports torch
+def tables(published: dict[str, Any]) -> dict[str, str]:
+    """The tables of PAGES in Markdown, by name: of the published run, and of what was measured beside it."""
+    from benchmarks import drift, training  # here, since they import torch
 
-    found = json.loads(TRAINING.read_text(encoding="utf-8"))
-    return {"results": results_table(published), "training": "\n".join(training.table(found))}
+    made = {"results": results_table(published)}
+    for name, table in (("drift", drift.table), ("training", training.table)):
+        found = json.loads(Path(f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))  # by `invoke bench`
+        made[name] = "\n".join(table(found))
+    return made
 
 
 def results_table(published: dict[str, Any]) -> str:

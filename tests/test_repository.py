@@ -32,14 +32,15 @@ def committed(name: str) -> str:
     return subprocess.run(["git", "show", f":{name}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_tables_are_the_committed_run_and_the_measured_training() -> None:
+def test_the_tables_are_the_committed_run_and_what_was_measured() -> None:
     lock = yaml.safe_load(committed("dvc.lock"))
     published = json.loads((ROOT / "docs/results.json").read_text(encoding="utf-8"))
     # The figures lie in DVC's cache, which a clone has not: docs/results.json is a copy, tied to the run by its hashes.
     for stage, path in (("evaluate", "reports/evaluation"), ("export", "reports/export")):
         assert published["md5"][path] == next(o["md5"] for o in lock["stages"][stage]["outs"] if o["path"] == path)
-    for name, table in tasks.readme_tables(published).items():
-        assert f"<!-- {name}: invoke publish -->\n{table}\n<!-- /{name} -->" in README, name
+    pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in tasks.PAGES)
+    for name, table in tasks.tables(published).items():
+        assert f"<!-- {name}: invoke publish -->\n{table}\n<!-- /{name} -->" in pages, name
 
 
 def test_committed_params_are_those_of_the_published_run() -> None:
