@@ -79,7 +79,7 @@ def train(
             path.unlink(missing_ok=True)
     shutil.rmtree(folder / "models", ignore_errors=True)
     tiny_model.write(folder / "models")
-    (folder / "models/model.onnx").write_bytes(mark(folder / "models/model.onnx", f"{wrong} {ece} {note}"))
+    (folder / "models/model.onnx").write_bytes(mark(folder / "models/model.onnx", f"{wrong} {ece} {test!r} {note}"))
     rows = [(NAMES[i % 3], NAMES[(i + (i in wrong)) % 3]) for i in range(PICTURES)]
     files: dict[str, bytes] = {
         "data/prepared/test.images.npy": test,
@@ -277,7 +277,7 @@ def test_a_tag_is_pushed_where_it_is_asked_for(project: Project, stages: None, t
     assert "type `git push origin 'model#prod#2'` again" in said
     project.git("init", "--quiet", "--bare", str(tmp_path / "origin"))
     project.git("remote", "add", "origin", str(tmp_path / "origin"))
-    assert "model#prod#3 is shared" in invoke(project, "promote", "v1.2.0", "--push")
+    assert "model#prod#3 is shared" in invoke(project, "promote", "v1.0.0", "--push")
     assert "refs/tags/model#prod#3" in project.git("ls-remote", "origin")
     project.git("remote", "remove", "origin")
 
