@@ -30,7 +30,7 @@ from deploy import sweep as sweeping
 from deploy import verify as verifying
 from deploy.gcloud import CloudError, Shell
 from deploy.github_tasks import check_data, comment, docs, in_step, release, report
-from deploy.lock import behind
+from deploy.lock import PICTURES, behind
 from deploy.registry_tasks import models, promote, register
 from deploy.tasks import DRY, build, cloud_setup, deploy, rollback, status
 from deploy.tasks import cloud as in_cloud
@@ -47,6 +47,7 @@ DEMO_PARAMS = {
     "seed": 1,
     "dataset": "sketches",
     "data_dir": "data/pictures",
+    "extra_dir": "data/feedback",
     "image_size": 28,
     "sketches": 8000,
     "width": 48,
@@ -238,10 +239,11 @@ def sweep_in_cloud(
 
 
 def own_pictures() -> list[str]:
-    """Untracked files and folders in `data_dir`: the user's pictures, where they are not in git."""
-    folder = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")).get("data_dir", "")
+    """Untracked files and folders where params.yaml says that the user's pictures are, where they are not in git."""
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    folders = [str(params[name]) for name in PICTURES if name in params]
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--others", "--exclude-standard", "--directory", "--", str(folder)],
+        ["git", "ls-files", "-z", "--others", "--exclude-standard", "--directory", "--", *folders],
         capture_output=True,
         text=True,
         check=False,  # a folder outside the repository is read where it lies

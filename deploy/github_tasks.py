@@ -99,7 +99,7 @@ def check_data(_: Context, fetch: bool = False, newest: bool = False) -> None:
         raise Exit(code=code)  # it has said why
 
 
-@task(help={"pictures": "changed pictures in data_dir count, too"})
+@task(help={"pictures": "changed pictures in data_dir and extra_dir count, too"})
 def in_step(_: Context, pictures: bool = False) -> None:
     """Say whether dvc.lock is behind the code, the params and the pictures; on GitHub, to the next steps as well."""
     with told():

@@ -11,14 +11,16 @@ import yaml
 
 from deploy.gcloud import CloudError
 
+PICTURES = ("data_dir", "extra_dir")  # params that name a folder of the user's own
+
 
 def behind(folder: Path = Path(), *, pictures: bool = False, outs: bool = False) -> list[str]:
     """What each stage would run again for, a line each; empty if nothing.
 
     Args:
         folder: of the work tree.
-        pictures: whether changed pictures in params.yaml's `data_dir` count. For a person who tries pictures of their
-            own they do not; for the machine that takes in new data they are the point.
+        pictures: whether changed pictures in the folders that params.yaml names count. For a person who tries
+            pictures of their own they do not; for the machine that takes in new data they are the point.
         outs: whether what the stages make has to be here, and to be what dvc.lock says. A clone has none of it.
 
     Raises:
@@ -29,7 +31,8 @@ def behind(folder: Path = Path(), *, pictures: bool = False, outs: bool = False)
     )
     if status.returncode:
         raise CloudError(f"dvc status failed: {' '.join(status.stderr.split())[:300]}")
-    own = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")).get("data_dir")
+    params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    own = {params[name] for name in PICTURES if name in params}
     lock = stages(folder / "dvc.lock")
     made = hashes(lock)
     changed = [] if outs else list(_parted(lock, made))
@@ -41,7 +44,7 @@ def behind(folder: Path = Path(), *, pictures: bool = False, outs: bool = False)
             for path, state in entry.get("changed deps", {}).items():
                 if isinstance(state, dict):  # keys of a file of params
                     changed += [f"{stage}: {path}: {key} {how}" for key, how in state.items()]
-                elif path == own:
+                elif path in own:
                     if pictures and (outs or state != "deleted"):  # DVC may have them, and a clone not yet
                         changed.append(f"{stage}: {path} {state}")
                 elif outs or path not in made:

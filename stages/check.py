@@ -1,6 +1,6 @@
 """check: whether the pictures that params.yaml names are fit to train on, before the hours that it takes.
 
-Reads:  the source that `dataset` names (and `data_dir`, for image-folder).
+Reads:  the source that `dataset` names (and `data_dir`, for image-folder), and `extra_dir`.
 Writes: nothing. `uv run invoke check-data` runs it; dvc.yaml does not, since `prepare` refuses what it cannot read.
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stages import params
 from stages.prepare import split
-from stages.sources import Source, fashion_mnist, image_folder, stream
+from stages.sources import Source, drawn_sketches, extra_folder, fashion_mnist, image_folder, joined, stream
 from stages.stage import StageError, log, run
 
 FEW = 10  # pictures a class: fewer, and one of them in the test split is worth more than 10 points of its class
@@ -24,7 +24,15 @@ NAMED = 20  # problems of a kind that are told one by one
 
 
 def check(
-    *, seed: int, dataset: str, data_dir: str, image_size: int, val_fraction: float, test_fraction: float
+    *,
+    seed: int,
+    dataset: str,
+    data_dir: str,
+    extra_dir: str,
+    image_size: int,
+    val_fraction: float,
+    test_fraction: float,
+    sketches: int,
 ) -> list[str]:
     """What is wrong with the pictures, a line a problem; empty if nothing is.
 
@@ -32,26 +40,27 @@ def check(
         StageError: they cannot be had at all, or their folders are not in order.
     """
     if dataset == "sketches":
-        return []  # drawn by our own code
-    if dataset == "fashion-mnist":
-        source, names = fashion_mnist(image_size), None
+        source = drawn_sketches(image_size, sketches, seed)
+    elif dataset == "fashion-mnist":
+        source = fashion_mnist(image_size)
     else:
-        source, names = image_folder(Path(data_dir), image_size), Path(data_dir)
-    return problems(source, seed, val_fraction, test_fraction, names)
+        source = image_folder(Path(data_dir), image_size)
+    extra = extra_folder(Path(extra_dir), source.classes, image_size)
+    if dataset == "sketches" and not len(extra.labels):
+        return []  # drawn by our own code
+    return problems(source, extra, seed, val_fraction, test_fraction)
 
 
-def problems(
-    source: Source, seed: int, val_fraction: float, test_fraction: float, folder: Path | None = None
-) -> list[str]:
+def problems(source: Source, extra: Source, seed: int, val_fraction: float, test_fraction: float) -> list[str]:
     """Too few, too uneven, unreadable, and pictures that are in train and in test."""
     found = [*_counts(source)]
     try:
         test = split(source, seed, val_fraction, test_fraction)["test"]
     except StageError as error:
         return [*found, str(error)]
-    in_test = np.zeros(len(source.labels), bool)
+    in_test = np.zeros(len(source.labels) + len(extra.labels), bool)
     in_test[test] = True
-    return found + _pictures(source, in_test, folder)
+    return found + _pictures(source, extra, in_test)
 
 
 def _counts(source: Source) -> Iterator[str]:
@@ -67,8 +76,9 @@ def _counts(source: Source) -> Iterator[str]:
         )
 
 
-def _pictures(source: Source, in_test: NDArray[np.bool_], folder: Path | None) -> list[str]:
+def _pictures(own: Source, extra: Source, in_test: NDArray[np.bool_]) -> list[str]:
     """What only reading them tells. A picture is the same as another if the network would see the same pixels."""
+    source = joined(own, extra)
     unreadable: list[str] = []
     first: dict[bytes, int] = {}  # of each picture, where it was seen first
     leaks: list[tuple[int, int]] = []
@@ -87,10 +97,9 @@ def _pictures(source: Source, in_test: NDArray[np.bool_], folder: Path | None) -
             at += 1
 
     def name(index: int) -> str:
-        paths = getattr(source.read, "paths", None)
-        if paths is None:
-            return f"picture {index} ({source.classes[source.labels[index]]})"
-        return Path(paths[index]).relative_to(folder or Path()).as_posix()
+        part, at = (own, index) if index < len(own.labels) else (extra, index - len(own.labels))
+        paths = getattr(part.read, "paths", None)
+        return Path(paths[at]).as_posix() if paths else f"picture {at} ({part.classes[part.labels[at]]})"
 
     return [
         *_some([f"cannot be read: {line}" for line in unreadable], "cannot be read"),

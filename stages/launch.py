@@ -76,6 +76,8 @@ def launch(command: list[str], place: World) -> None:
                     **({"pass_fds": handed} if handed else {}),  # type: ignore[call-overload]
                 )
             )
+            if asked:  # while it was being started: `stop` did not know it yet
+                children[-1].terminate()
         if listener:
             listener.close()
         _wait(children, notes, place.rank, asked)

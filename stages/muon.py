@@ -17,13 +17,21 @@ STEPS = 5
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """The nearest matrix, about, whose singular values are all 1, by Newton-Schulz iteration; [m, n] -> [m, n]."""
+    """The nearest matrix, about, whose singular values are all 1, by Newton-Schulz iteration; [m, n] -> [m, n].
+
+    The iteration multiplies x from the left by polynomials of x @ x.T alone. So they are multiplied with each other,
+    [m, m] as they are, and with x, which is up to nine times as wide, only once.
+    """
     a, b, c = COEFFICIENTS
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / (x.norm() + 1e-7)
+    gram = x @ x.T
+    product = identity = torch.eye(len(gram), dtype=x.dtype, device=x.device)
     for _ in range(STEPS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        factor = a * identity + b * gram + c * gram @ gram
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 

@@ -35,6 +35,7 @@ class Params(BaseModel):
     seed: Int = Field(ge=0, lt=2**32)
     dataset: Literal["fashion-mnist", "image-folder", "sketches"]
     data_dir: str = Field(min_length=1)
+    extra_dir: str = Field(min_length=1)
     image_size: Int = Field(ge=16, le=128, multiple_of=4)
     val_fraction: Float = Field(gt=0, lt=1)
     test_fraction: Float = Field(gt=0, lt=1)

@@ -1,6 +1,6 @@
 """prepare: pictures from a source -> data/prepared/, uint8 arrays that can be memory-mapped.
 
-Reads:  the source that `dataset` names (and `data_dir`, for image-folder).
+Reads:  the source that `dataset` names (and `data_dir`, for image-folder), and `extra_dir`.
 Writes: data/prepared/{train,val,test}.images.npy  uint8 [N, S, S], light on black
         data/prepared/{train,val,test}.labels.npy  int64 [N]
         data/prepared/meta.json                    class names, counts, hash of the arrays
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stages import params
-from stages.sources import Source, drawn_sketches, fashion_mnist, image_folder, stream
+from stages.sources import Source, drawn_sketches, extra_folder, fashion_mnist, image_folder, joined, stream
 from stages.stage import StageError, log, run, sha256, whole_folder, write_json
 
 SPLITS = ("train", "val", "test")
@@ -25,12 +25,16 @@ def prepare(
     seed: int,
     dataset: str,
     data_dir: str,
+    extra_dir: str,
     image_size: int,
     val_fraction: float,
     test_fraction: float,
     sketches: int,
 ) -> None:
     """Split a source's pictures and write them to `out`, whole or not at all.
+
+    The pictures in `extra_dir` join the train split alone: the others stay what they were, so that what the extra ones
+    gain or cost can be told. Without any, the bytes are those of the source.
 
     Memory stays flat: pictures pass through a chunk at a time into memory-mapped files.
 
@@ -44,6 +48,12 @@ def prepare(
     else:
         source = drawn_sketches(image_size, sketches, seed)
     splits = split(source, seed, val_fraction, test_fraction)
+    extra = extra_folder(Path(extra_dir), source.classes, image_size)
+    if len(extra.labels):
+        first = len(source.labels)
+        source = joined(source, extra)
+        together = np.concatenate([splits["train"], np.arange(first, len(source.labels))])
+        splits["train"] = np.random.default_rng([seed, len(together)]).permutation(together)
 
     problems: list[str] = []
     with whole_folder(out) as folder, tqdm(total=len(source.labels), unit=" pictures", disable=None) as bar:
@@ -82,10 +92,13 @@ def prepare(
                     "val_fraction": val_fraction,
                 }
                 | ({"test_fraction": test_fraction} if source.test is None else {})
-                | ({"sketches": sketches} if dataset == "sketches" else {}),
+                | ({"sketches": sketches} if dataset == "sketches" else {})
+                | ({"extra": len(extra.labels)} if len(extra.labels) else {}),
             },
         )
-    log(f"{dataset}: " + ", ".join(f"{len(i):,} {n}" for n, i in splits.items()) + f"; {len(source.classes)} classes")
+    added = f", {len(extra.labels):,} of them from {extra_dir}" if len(extra.labels) else ""
+    counted = ", ".join(f"{len(i):,} {n}" + (added if n == "train" else "") for n, i in splits.items())
+    log(f"{dataset}: {counted}; {len(source.classes)} classes")
 
 
 def split(source: Source, seed: int, val_fraction: float, test_fraction: float) -> dict[str, NDArray[np.int64]]:

@@ -63,6 +63,16 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a severity, from 0, which is the clean pictures whatever the kind; a column a kind."""
+    found = {(row["corruption"], row["severity"]): row["accuracy"] for row in rows}
+    return [
+        {"severity": severity}
+        | {kind: found["none" if severity == 0 else kind, severity] for kind in corruptions.LEVELS}
+        for severity in (0, *corruptions.SEVERITIES)
+    ]
+
+
 def examples(test: batches.Split, seed: int) -> bytes:
     """PNG: one test picture as each corruption leaves it, mildly, midway and at its worst."""
     from matplotlib.figure import Figure
@@ -85,7 +95,7 @@ def examples(test: batches.Split, seed: int) -> bytes:
 def robustness(prepared: Path, network_file: Path, out: Path, *, seed: int) -> None:
     """Measure, and write `out` whole or not at all.
 
-    It holds metrics.json, as `summary` makes it; table.csv, a row a kind and severity; examples.png.
+    It holds metrics.json, as `summary` makes it; table.csv, accuracy by severity, a column a kind; examples.png.
     """
     network, _ = load(str(network_file))
     test = batches.read_split(prepared, "test", torch.device("cpu"))
@@ -98,9 +108,7 @@ def robustness(prepared: Path, network_file: Path, out: Path, *, seed: int) -> N
     found = summary(rows)
     with whole_folder(out) as folder:
         write_json(folder / "metrics.json", found)
-        # A line a kind on the plot, each from the clean pictures on.
-        lines = [{**rows[0], "corruption": kind} for kind in corruptions.LEVELS] + list(rows[1:])
-        write_csv(folder / "table.csv", lines)
+        write_csv(folder / "table.csv", table(rows))
         write_bytes(folder / "examples.png", examples(test, seed))
     log(
         f"corrupted pictures: accuracy {found['mean']:.2%} on average, {found['clean']:.2%} without; worst is "

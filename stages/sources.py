@@ -223,15 +223,75 @@ def image_folder(folder: Path, size: int) -> Source:
     )
 
 
+def extra_folder(folder: Path, classes: tuple[str, ...], size: int) -> Source:
+    """More pictures of a source's classes: `folder/<class>/*.png`; there may be none.
+
+    Raises:
+        StageError: no such folder, or one in it that is no class of the source.
+    """
+    if not folder.is_dir():
+        raise StageError(f"extra_dir: {folder.as_posix()} is no folder; an empty one adds nothing")
+    named = {_folder_name(name): label for label, name in enumerate(classes)}
+    paths: list[str] = []
+    labels: list[int] = []
+    for name in _class_folders(folder):
+        if _folder_name(name) not in named:
+            raise StageError(
+                f"extra_dir: {(folder / name).as_posix()} is no class of the data: rename it, or move it away; "
+                f"the classes are {', '.join(classes)}"
+            )
+        found = _picture_files(folder / name, empty=True)
+        paths += found
+        labels += [named[_folder_name(name)]] * len(found)
+    return Source(classes, np.array(labels, np.int64), None, _Files(tuple(paths), size), slow=True)
+
+
+def _folder_name(name: str) -> str:
+    # No system lets a folder's name hold a slash, which "T-shirt/top" does.
+    return name.replace("/", "-")
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Reads the first `count` pictures from one source and those after them from another."""
+
+    first: Reader
+    count: int
+    second: Reader
+
+    def __call__(self, indices: NDArray[np.int64]) -> tuple[Pixels, list[str]]:
+        early = indices < self.count
+        if early.all():
+            return self.first(indices)
+        pictures, problems = self.second(np.maximum(indices - self.count, 0)[~early])
+        if not early.any():
+            return pictures, problems
+        others, more = self.first(indices[early])
+        both = np.empty((len(indices), *pictures.shape[1:]), np.uint8)
+        both[early], both[~early] = others, pictures
+        return both, more + problems
+
+
+def joined(first: Source, second: Source) -> Source:
+    """The pictures of both, numbered on; the classes, and what can be pickled, are the first's."""
+    return Source(
+        first.classes,
+        np.concatenate([first.labels, second.labels]),
+        None,
+        _Joined(first.read, len(first.labels), second.read),
+        first.slow,
+    )
+
+
 def _class_folders(root: Path) -> tuple[str, ...]:
     # Sorted by code point, so that the label numbers are the same on every system.
     return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
 
 
-def _picture_files(folder: Path) -> list[str]:
+def _picture_files(folder: Path, *, empty: bool = False) -> list[str]:
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     pictures = [str(p) for p in files if p.suffix.lower() in SUFFIXES]
-    if not pictures:
+    if not pictures and not empty:
         raise StageError(
             f"{folder.as_posix()} holds no picture ({', '.join(sorted(SUFFIXES))}): add some or remove the folder"
         )

@@ -27,6 +27,7 @@ PREPARE = {
     "seed": 1,
     "dataset": "sketches",
     "data_dir": "unused",
+    "extra_dir": str(ROOT / "data/feedback"),  # as it comes with the repository: empty
     "image_size": 28,
     "val_fraction": 0.2,
     "test_fraction": 0.2,

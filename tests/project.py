@@ -37,7 +37,7 @@ class Project:
             check=True,
         ).stdout
         for name in filter(None, listed.split("\0")):
-            if name.startswith("data/pictures/") and not name.endswith("README.md"):
+            if name.startswith(("data/pictures/", "data/feedback/")) and not name.endswith("README.md"):
                 continue  # the user's own pictures
             if (source := ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)

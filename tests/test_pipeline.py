@@ -71,6 +71,7 @@ def test_metrics_and_plots_are_shown(project: Project) -> None:
         "Accuracy by epoch",
         "Confusion matrix",
         "Reliability",
+        "Accuracy on corrupted pictures",
         "mistakes.png",
     ):
         assert title in page

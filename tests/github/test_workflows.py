@@ -128,7 +128,9 @@ def test_a_pull_request_that_changes_what_a_stage_reads_is_an_experiment() -> No
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     made = {out for stage in pipeline["stages"].values() for out in stage["outs"]}
     read = {
-        dep.replace("${data_dir}", "data/pictures/hat/1.png") for s in pipeline["stages"].values() for dep in s["deps"]
+        dep.replace("${data_dir}", "data/pictures/hat/1.png").replace("${extra_dir}", "data/feedback/hat/1.png")
+        for stage in pipeline["stages"].values()
+        for dep in stage["deps"]
     }
     for path in [*(read - made), "params.yaml", "dvc.yaml", "dvc.lock"]:
         assert any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns), path

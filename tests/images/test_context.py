@@ -18,7 +18,7 @@ ALLOWED = (
     *("dockerfiles/*.dockerfile", "requirements/*.txt", "stages/*.py", "stages/sketches/*.py"),
     *("app/*.py", "app/*.css", "app/*.js", "app/*.png", "deploy/*.py", "deploy/*.yaml"),
     *("models/README.md", "models/*.json", "models/*.onnx", "models/mistakes.png", "models/samples/**/*"),
-    *("data/.gitignore", "data/pictures/README.md", ".dvcignore", ".dvc/config"),
+    *("data/.gitignore", "data/*/README.md", ".dvcignore", ".dvc/config"),
     *("dvc.yaml", "dvc.lock", "params.yaml", "pyproject.toml", "invoke.yaml", "tasks.py"),
 )
 # Pointers to data that DVC fetches, however deep; the data itself stays.

@@ -9,8 +9,10 @@ from PIL import Image
 from stages import check
 from stages.check import FEW, IMBALANCE, NAMED
 from stages.stage import StageError
+from tests.conftest import ROOT
 
-SPLIT = {"seed": 1, "image_size": 28, "val_fraction": 0.2, "test_fraction": 0.2}
+NONE = str(ROOT / "data/feedback")  # as it comes with the repository: empty
+SPLIT = {"seed": 1, "extra_dir": NONE, "sketches": 400, "image_size": 28, "val_fraction": 0.2, "test_fraction": 0.2}
 
 
 @pytest.fixture
@@ -93,13 +95,18 @@ def test_the_same_picture_in_train_and_test_is_named(folder: Path) -> None:
     apart(folder)
     with Image.open(folder / "train/bag/03.png") as same:
         same.save(folder / "test/bag/again.webp", lossless=True)  # another file, the same pixels
-    assert found(folder) == ["the same picture in train and in test: train/bag/03.png, test/bag/again.webp"]
+    assert found(folder) == [
+        "the same picture in train and in test: "
+        f"{folder.as_posix()}/train/bag/03.png, {folder.as_posix()}/test/bag/again.webp"
+    ]
 
 
 def test_the_same_picture_in_two_classes_is_named(folder: Path) -> None:
     apart(folder)
     (folder / "train/hat/copy.png").write_bytes((folder / "train/bag/03.png").read_bytes())
-    assert found(folder) == ["the same picture in two classes: train/bag/03.png, train/hat/copy.png"]
+    assert found(folder) == [
+        f"the same picture in two classes: {folder.as_posix()}/train/bag/03.png, {folder.as_posix()}/train/hat/copy.png"
+    ]
 
 
 def test_twice_the_same_picture_in_one_part_and_class_is_no_problem(folder: Path) -> None:
@@ -140,3 +147,19 @@ def test_the_task_says_it(
     else:
         check.main()
         assert said in "".join(capsys.readouterr())
+
+
+def test_an_extra_picture_that_is_in_the_test_split_is_named(folder: Path, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (folder / part).mkdir()
+    rng = np.random.default_rng(2)
+    for name in ("bag", "hat"):
+        (folder / name).rename(folder / "train" / name)
+        (folder / "test" / name).mkdir()
+        for number in range(10):
+            picture(rng, folder / f"test/{name}/{number}.png")
+    extra = tmp_path / "extra/hat/one.png"
+    extra.parent.mkdir(parents=True)
+    extra.write_bytes((folder / "test/hat/3.png").read_bytes())
+    said = check.check(dataset="image-folder", data_dir=str(folder), **{**SPLIT, "extra_dir": str(tmp_path / "extra")})
+    assert said == [f"the same picture in train and in test: {folder.as_posix()}/test/hat/3.png, {extra.as_posix()}"]

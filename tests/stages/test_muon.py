@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from stages.muon import Muon, orthogonalise
+from stages.muon import COEFFICIENTS, STEPS, Muon, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(16, 40), (40, 16), (20, 20)])
@@ -10,6 +10,18 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
     assert values.min() > 0.3
     assert values.max() < 1.3
+
+
+@pytest.mark.parametrize("rank", [96, 3])
+def test_it_is_the_sources_iteration(rank: int) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(96, rank) @ torch.randn(rank, 864)
+    a, b, c = COEFFICIENTS
+    x = matrix / (matrix.norm() + 1e-7)
+    for _ in range(STEPS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    assert torch.allclose(orthogonalise(matrix), x, atol=2e-5)
 
 
 def test_a_zero_gradient_moves_nothing_but_by_decay() -> None:

@@ -89,3 +89,64 @@ def test_a_users_folder_keeps_its_path_to_itself(tmp_path: Path) -> None:
     meta = (tmp_path / "out/meta.json").read_text()
     assert '"hat"' in meta
     assert tmp_path.name not in meta
+
+
+# More pictures
+
+
+def extra(folder: Path, **classes: int) -> str:
+    """A folder with so many pictures a class, all grey in their own way."""
+    for name, count in classes.items():
+        (folder / name).mkdir(parents=True)
+        for k in range(count):
+            Image.new("L", (28, 28), 100 + k).save(folder / name / f"{k}.png")
+    return str(folder)
+
+
+def test_an_extra_class_that_the_data_does_not_have_is_refused_by_name(tmp_path: Path) -> None:
+    folder = extra(tmp_path / "extra", Sandal=1, hat=1)
+    with pytest.raises(StageError, match=r"extra/hat is no class of the data.*Sandal"):
+        prepare(tmp_path / "out", **{**PREPARE, "extra_dir": folder})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_extra_pictures_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"extra_dir: .*gone is no folder"):
+        prepare(tmp_path / "out", **{**PREPARE, "extra_dir": str(tmp_path / "gone")})
+
+
+def test_an_extra_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = extra(tmp_path / "extra", Sandal=1)
+    (tmp_path / "extra/Sandal/bad.png").write_bytes(b"no picture")
+    with pytest.raises(StageError, match=r"Sandal/bad\.png"):
+        prepare(tmp_path / "out", **{**PREPARE, "extra_dir": folder})
+
+
+def test_extra_pictures_join_the_train_split_and_leave_the_others_alone(run: Run, tmp_path: Path) -> None:
+    folder = extra(tmp_path / "extra", **{"T-shirt-top": 3, "Sandal": 2, "Bag": 0})
+    prepare(tmp_path / "out", **{**PREPARE, "extra_dir": folder})
+    for name in ("val.images.npy", "val.labels.npy", "test.images.npy", "test.labels.npy"):
+        assert (tmp_path / "out" / name).read_bytes() == (run.prepared / name).read_bytes()
+    before, after = (read_json(place / "meta.json") for place in (run.prepared, tmp_path / "out"))
+    more = {name: after["counts"]["train"][name] - count for name, count in before["counts"]["train"].items()}
+    assert {name: count for name, count in more.items() if count} == {"T-shirt/top": 3, "Sandal": 2}
+    assert after["params"]["extra"] == 5
+    assert "extra" not in before["params"]
+    images = np.load(tmp_path / "out/train.images.npy")
+    labels = np.load(tmp_path / "out/train.labels.npy")
+    flat = images.reshape(len(images), -1)
+    grey = (flat == flat[:, :1]).all(1) & (flat[:, 0] >= 100)
+    classes = after["classes"]
+    assert sorted((classes[k], int(p)) for k, p in zip(labels[grey], flat[grey, 0], strict=True)) == [
+        ("Sandal", 100), ("Sandal", 101), ("T-shirt/top", 100), ("T-shirt/top", 101), ("T-shirt/top", 102)
+    ]  # fmt: skip
+    assert not grey[-5:].all()  # dealt in among the others
+
+
+def test_a_folder_of_ones_own_takes_extra_pictures_too(tmp_path: Path) -> None:
+    own = extra(tmp_path / "own", hat=12, shoe=12)
+    more = extra(tmp_path / "more", shoe=3)
+    changes = {"dataset": "image-folder", "data_dir": own, "extra_dir": more}
+    prepare(tmp_path / "out", **{**PREPARE, **changes})
+    counts = read_json(tmp_path / "out/meta.json")["counts"]
+    assert counts["train"]["shoe"] == counts["train"]["hat"] + 3
