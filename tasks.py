@@ -28,6 +28,7 @@ from rich.table import Table
 from deploy import repository, runs, sweep_here
 from deploy import sweep as sweeping
 from deploy import verify as verifying
+from deploy.alerts_tasks import alerts
 from deploy.gcloud import CloudError, Shell
 from deploy.github_tasks import check_data, comment, docs, in_step, release, report
 from deploy.lock import PICTURES, behind
@@ -35,11 +36,13 @@ from deploy.registry_tasks import models, promote, register
 from deploy.tasks import DRY, build, cloud_setup, deploy, rollback, status
 from deploy.tasks import cloud as in_cloud
 from deploy.training_tasks import results, train
+from deploy.watching_tasks import drift, feedback
 
 # Found here by invoke: the cloud's tasks, and those that GitHub's workflows say.
-__all__ = ["build", "cloud_setup", "deploy", "results", "rollback", "status", "train"]
+__all__ = ["alerts", "build", "cloud_setup", "deploy", "results", "rollback", "status", "train"]
 __all__ += ["check_data", "comment", "docs", "in_step", "release", "report"]
 __all__ += ["models", "promote", "register"]
+__all__ += ["drift", "feedback"]
 
 DEMO = Path("demo/models")
 # Small enough for a minute on two cores; what is not named here is the user's own params.yaml.
@@ -139,11 +142,17 @@ def demo(_: Context, serve: bool = True, port: int = 7860) -> None:
         open_page(DEMO, port)
 
 
-@task(help={"models": "folder with the exported model", "port": "of the page"})
-def serve(_: Context, models: str = "models", port: int = 7860) -> None:
+@task(
+    help={
+        "models": "folder with the exported model",
+        "port": "of the page",
+        "feedback": "folder for what is said to be wrong; empty, and the page does not ask",
+    }
+)
+def serve(_: Context, models: str = "models", port: int = 7860, feedback: str = "feedback") -> None:
     """Serve the exported model with its page."""
     refuse_taken(port)
-    open_page(Path(models), port)
+    open_page(Path(models), port, feedback)
 
 
 def refuse_taken(port: int) -> None:
@@ -153,10 +162,10 @@ def refuse_taken(port: int) -> None:
             raise Exit(f"port {port} is in use: stop what listens there, or choose another with --port", code=1)
 
 
-def open_page(models: Path, port: int) -> None:
+def open_page(models: Path, port: int, feedback: str = "") -> None:
     """Run the app until it is stopped; show it in the browser once it answers."""
     address = f"http://{HOST}:{port}"
-    env = {**os.environ, "HOST": HOST, "PORT": str(port), "MODEL_DIR": str(models)}
+    env = {**os.environ, "HOST": HOST, "PORT": str(port), "MODEL_DIR": str(models), "FEEDBACK_DIR": feedback}
     with subprocess.Popen([sys.executable, "-m", "app.main"], env=env) as server:
         try:
             while server.poll() is None and not answers(f"{address}/healthz"):
@@ -362,11 +371,12 @@ def verify(_: Context, keep: str = "") -> None:
 def publish(_: Context) -> None:
     """Copy the figures of the run in dvc.lock to docs/results.json and into the tables of PAGES."""
     lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
-    paths = ("reports/evaluation", "reports/export")
+    paths = ("reports/evaluation", "reports/robustness", "reports/export")
     published = {
         # Ties the figures to the run: a test compares these with dvc.lock.
         "md5": {o["path"]: o["md5"] for s in lock["stages"].values() for o in s["outs"] if o["path"] in paths},
         "evaluation": json.loads(Path("reports/evaluation/metrics.json").read_text(encoding="utf-8")),
+        "robustness": json.loads(Path("reports/robustness/metrics.json").read_text(encoding="utf-8")),
         "export": json.loads(Path("reports/export/metrics.json").read_text(encoding="utf-8")),
     }
     RESULTS.write_text(json.dumps(published, indent=2) + "\n", "utf-8", newline="\n")
@@ -385,7 +395,7 @@ def tables(published: dict[str, Any]) -> dict[str, str]:
     """The tables of PAGES in Markdown, by name: of the published run, and of what was measured beside it."""
     from benchmarks import drift, training  # here, since they import torch
 
-    made = {"results": results_table(published)}
+    made = {"results": results_table(published), "robustness": robustness_table(published)}
     for name, table in (("drift", drift.table), ("training", training.table)):
         found = json.loads(Path(f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))  # by `invoke bench`
         made[name] = "\n".join(table(found))
@@ -410,6 +420,14 @@ def results_table(published: dict[str, Any]) -> str:
         ("called unusual, 1 % asked for", f"{x['int8' if 'int8' in x['served'] else 'fp32']['unusual']:.1%}"),
     ]  # fmt: skip
     return "\n".join(["| test split, 10,000 pictures | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows)])
+
+
+def robustness_table(published: dict[str, Any]) -> str:
+    """The table of corrupted pictures, in Markdown."""
+    r = published["robustness"]
+    rows = [("as they are", r["clean"]), *r["kinds"].items(), ("mean of the eight", r["mean"])]
+    lines = [f"| {kind} | {accuracy:.1%} |" for kind, accuracy in rows]
+    return "\n".join([f"| {r['pictures']:,} test pictures | right, mean of five severities |", "|---|---|", *lines])
 
 
 @task(help={"only": f"one of {', '.join(BENCHMARKS)}"})

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app import classic, exhibits, problems, schema
+from app import classic, exhibits, problems, reading, schema
 from app.endpoints import Endpoints
 from app.exhibits import Samples
+from app.feedback import FeedbackError, client
 from app.pictures import PictureError
 from app.watch import Metrics
 
@@ -64,6 +66,32 @@ def create(endpoints: Endpoints, metrics: Metrics, samples: Samples) -> FastAPI:
             "label_set_coverage": classifier.coverage,
             "label_set_threshold": classifier.threshold,
         }
+
+    @app.post(
+        "/v1/feedback",
+        tags=["model"],
+        status_code=201,
+        response_model=schema.Taken,
+        responses=schema.problems(400, 404, 408, 413, 415, 422, 429, 503),
+        openapi_extra=schema.any_way("file", example),
+    )
+    async def feedback(
+        request: Request,
+        name: Annotated[str, Query(alias="class", description="the right one")],
+    ) -> dict[str, str]:
+        """Say what the right class of a picture is. The small grey picture that the model saw is kept for a review."""
+        if not (taking := endpoints.judge.feedback):
+            raise HTTPException(404, "This app takes no feedback.")
+        data = await reading.one(request)
+        seen = await endpoints.in_turn(lambda: endpoints.judge.see(data))
+        who = client(request.client and request.client.host, request.headers)
+        try:
+            # Not in turn: a slow disk is to hold up nobody else.
+            said = await asyncio.to_thread(taking.take, seen, name, who)
+        except FeedbackError as error:
+            retry = {"retry-after": str(error.wait)} if error.wait else None
+            raise HTTPException(error.status, error.message, retry) from None
+        return {"class": name, "said": said}
 
     life: dict[str, Any] = {
         "tags": ["health"],

@@ -43,7 +43,7 @@ def render(monitor: Monitor | str) -> str:
     )
     body = "".join(
         f'<tr><th scope="row">{name} <small>{words}</small></th><td>{last["ratios"][name]:.2f}</td>'
-        f"<td>{_line(name, [window['ratios'][name] for window in windows])}</td></tr>"
+        f"<td>{line(name, [window['ratios'][name] for window in windows])}</td></tr>"
         for name, words in WORDS.items()
     )
     return (
@@ -55,7 +55,8 @@ def render(monitor: Monitor | str) -> str:
     )
 
 
-def _line(name: str, ratios: Sequence[float]) -> str:
+def line(name: str, ratios: Sequence[float]) -> str:
+    """A feature's way through windows as SVG, with the threshold as a straight line; at least one ratio."""
     step = WIDTH / max(1, len(ratios) - 1)
 
     def y(ratio: float) -> float:

@@ -7,6 +7,7 @@ refused.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import io
 import json
 import time
@@ -45,7 +46,8 @@ class Endpoints:
 
     async def in_turn(self, function: Callable[[], T]) -> T:
         """Call a function beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, function)
+        context = contextvars.copy_context()  # which knows the request's id
+        return await asyncio.get_running_loop().run_in_executor(self._worker, context.run, function)
 
     async def predict(self, request: Request) -> Response:
         """Class, probabilities and label set of one or many pictures."""

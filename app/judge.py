@@ -6,9 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from app.classifier import Classifier, Prediction
+from app.feedback import Feedback
 from app.monitor import Monitor
 from app.pictures import PictureError, decode, to_model_input
-from app.watch import Metrics
+from app.traffic import Traffic
+from app.watch import REQUEST, Metrics
 
 
 class Judge:
@@ -18,7 +20,10 @@ class Judge:
         classifier: what answers.
         max_bytes: the largest picture file accepted.
         monitor: sees what was answered; or the sentence that says why there is none.
-        version: of the model in the registry, such as v1.2.0; of the project that exported it, where none is known.
+        traffic: writes it down, if it is to be.
+        feedback: takes what users say the right class is, if it is to be.
+        version: of the model in the registry, such as v1.2.0; of the project that exported it, where none is known;
+            and empty where nobody has said.
     """
 
     def __init__(
@@ -28,11 +33,15 @@ class Judge:
         metrics: Metrics,
         version: str = "",
         monitor: Monitor | str = "No drift is told.",
+        traffic: Traffic | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
         self.classifier = classifier
         self.max_bytes = max_bytes
-        self.version = version or str(classifier.metadata.get("project_version", ""))
+        self.version = version
         self.monitor = monitor
+        self.traffic = traffic
+        self.feedback = feedback
         self._metrics = metrics
 
     def see(self, data: bytes) -> npt.NDArray[np.uint8]:
@@ -53,4 +62,6 @@ class Judge:
         self._metrics.classified(prediction.probabilities, prediction.in_distribution)
         if isinstance(self.monitor, Monitor):
             self.monitor.observe(pictures, prediction)
+        if self.traffic:
+            self.traffic.observe(pictures, prediction, REQUEST.get())
         return prediction

@@ -29,13 +29,16 @@ from app import monitor
 from app.classifier import Classifier, ModelError, ModelMissingError
 from app.endpoints import Endpoints
 from app.exhibits import read_samples
+from app.feedback import Feedback
 from app.front import Endpoint, Farewell, Front
 from app.judge import Judge
 from app.limits import BodyLimit
 from app.pictures import MB
+from app.traffic import Traffic
 from app.watch import Metrics, Watch, set_up_logging
 
 T = TypeVar("T")
+FOLDER = "a folder of this machine; a bucket can be mounted as one"
 MULTIPART_OVERHEAD = 64 * 1024  # bytes; what a form adds to the file that it carries
 LEAVE = 1  # seconds that idle connections have to send another request in, once the process is told to stop
 GRACE = 6  # seconds, after that, for what is still being answered; Cloud Run gives ten in all
@@ -62,6 +65,11 @@ class Settings:
         log_format: text for a terminal, or json, a line an entry (LOG_FORMAT).
         page: whether there is a page beside the REST routes (PAGE).
         model_version: of the model in the registry; empty: of the project that exported it (MODEL_VERSION).
+        traffic_dir: the folder that the traffic log's Parquet files go to; None writes none (TRAFFIC_DIR).
+        traffic_max_mb: of that folder, beyond which the oldest files go (TRAFFIC_MAX_MB).
+        traffic_log: whether each answer is a JSON line on stdout (TRAFFIC_LOG).
+        keep_pictures: whether the files hold the pictures, as the model saw them (KEEP_PICTURES).
+        feedback_dir: the folder for what users say the right class is; None asks nobody (FEEDBACK_DIR).
     """
 
     host: str = "127.0.0.1"
@@ -71,6 +79,11 @@ class Settings:
     log_format: str = "text"
     page: bool = True
     model_version: str = ""
+    traffic_dir: Path | None = None
+    traffic_max_mb: int = 500
+    traffic_log: bool = False
+    keep_pictures: bool = False
+    feedback_dir: Path | None = None
 
     @property
     def max_upload_bytes(self) -> int:
@@ -101,6 +114,13 @@ class Settings:
             log_format=read("LOG_FORMAT", cls.log_format, _one_of("text", "json"), "text or json"),
             page=read("PAGE", "on", _one_of("on", "off"), "on or off") == "on",
             model_version=read("MODEL_VERSION", cls.model_version, _version, "a version such as v1.2.0"),
+            traffic_dir=read("TRAFFIC_DIR", cls.traffic_dir, _folder, FOLDER),
+            traffic_max_mb=read(
+                "TRAFFIC_MAX_MB", cls.traffic_max_mb, _between(1, 1_000_000), "a whole number from 1 to 1000000"
+            ),
+            traffic_log=read("TRAFFIC_LOG", "off", _one_of("on", "off"), "on or off") == "on",
+            keep_pictures=read("KEEP_PICTURES", "0", _one_of("1", "0"), "1 or 0") == "1",
+            feedback_dir=read("FEEDBACK_DIR", cls.feedback_dir, _folder, FOLDER),
         )
 
 
@@ -109,6 +129,7 @@ def create_app(
     classifier: Classifier,
     farewell: Farewell | None = None,
     failed: Callable[[], None] = lambda: None,
+    ending: contextlib.ExitStack | None = None,
 ) -> ASGIApp:
     """The ASGI application: the REST routes, and the page at ``/``.
 
@@ -117,12 +138,34 @@ def create_app(
         classifier: answers.
         farewell: tells it that the process is about to end.
         failed: told when a part of it cannot be built.
+        ending: closed when the process ends; what is to be written then is.
+
+    Raises:
+        StartError: a folder that is to be written to cannot be.
     """
     metrics = Metrics(classifier, settings.model_version)
     watched = monitor.create(settings.model_dir, classifier, metrics.registry)
     if isinstance(watched, str):
         log.warning("%s", watched)
-    judge = Judge(classifier, settings.max_upload_bytes, metrics, settings.model_version, watched)
+    version = settings.model_version or str(classifier.metadata.get("project_version", ""))
+    traffic = feedback = None
+    if settings.traffic_log or settings.traffic_dir:
+        _writable("TRAFFIC_DIR", settings.traffic_dir)
+        traffic = Traffic(
+            classifier,
+            version,
+            metrics.registry,
+            folder=settings.traffic_dir,
+            lines=settings.traffic_log,
+            max_bytes=settings.traffic_max_mb * MB,
+            keep_pictures=settings.keep_pictures,
+        )
+        if ending:
+            ending.callback(traffic.close)
+    if settings.feedback_dir:
+        _writable("FEEDBACK_DIR", settings.feedback_dir)
+        feedback = Feedback(settings.feedback_dir, classifier, version, metrics.registry)
+    judge = Judge(classifier, settings.max_upload_bytes, metrics, version, watched, traffic, feedback)
     endpoints = Endpoints(judge)
     samples = read_samples(settings.model_dir)
 
@@ -157,7 +200,11 @@ def main() -> int:
     try:
         settings = Settings.from_environment(os.environ)
         set_up_logging(settings.log_format)
-        with contextlib.closing(_bind(settings)) as listener, _private_uploads():
+        with (
+            contextlib.closing(_bind(settings)) as listener,
+            _private_uploads(),
+            contextlib.ExitStack() as ending,
+        ):
 
             def failed() -> None:
                 nonlocal status
@@ -165,7 +212,7 @@ def main() -> int:
                 server.should_exit = True
 
             farewell = Farewell()
-            app = create_app(settings, _load(settings.model_dir), farewell, failed)
+            app = create_app(settings, _load(settings.model_dir), farewell, failed, ending)
             # Its own log of requests and its own format would stand beside ours.
             config = uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE
@@ -231,6 +278,18 @@ def _bind(settings: Settings) -> socket.socket:
     return listener
 
 
+def _writable(name: str, folder: Path | None) -> None:
+    """See to it that a folder is there and takes files."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StartError(f"{name} is {str(folder)!r}, which cannot be written to: {error.strerror}") from None
+
+
 def _load(model_dir: Path) -> Classifier:
     try:
         return Classifier.from_directory(model_dir)
@@ -266,6 +325,12 @@ def _host(value: str) -> str:
     if any(character.isspace() or character in "/@" for character in value):
         raise ValueError
     return value
+
+
+def _folder(value: str) -> Path | None:
+    if "://" in value:
+        raise ValueError
+    return Path(value)
 
 
 def _version(value: str) -> str:

@@ -21,6 +21,7 @@ from PIL import Image
 from app import drawing, drift_report, report, samples, uploads
 from app.classifier import UNUSUAL, Classifier
 from app.exhibits import read_samples
+from app.feedback import FeedbackError, client
 from app.heat import enlarge, overlay
 from app.judge import Judge
 from app.pictures import MB, PictureError
@@ -32,7 +33,8 @@ SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 WAITING = '<p class="waiting">Choose, photograph or draw a garment, and the answer appears here.</p>'
 BLANK = '<p class="waiting">This picture is blank: there is nothing on it to recognise.</p>'
 
-Result = tuple[dict[str, float] | None, str, npt.NDArray[np.uint8] | None, npt.NDArray[np.uint8] | None, Any]
+Pixels = npt.NDArray[np.uint8]
+Result = tuple[dict[str, float] | None, str, Pixels | None, Pixels | None, Any, Pixels | None]
 
 
 def theme() -> gr.themes.Base:
@@ -94,6 +96,17 @@ def build(judge: Judge, model_dir: Path) -> gr.Blocks:
         with Image.open(path) as image:
             return image.copy(), gr.Tabs(selected="picture")
 
+    def tell(seen: Pixels | None, name: str | None, request: gr.Request) -> str:
+        """Keep the picture that was judged last, with the class that its visitor says is right."""
+        if judge.feedback is None or seen is None or not name:
+            raise gr.Error("Choose the right class first.", title="Nothing was sent", print_exception=False)
+        host = request.client.host if request.client else None
+        try:
+            judge.feedback.take(seen, name, client(host, request.headers))
+        except FeedbackError as error:
+            raise gr.Error(error.message, title="This was not kept", print_exception=False) from None
+        return f"<p role='status'>Thank you: kept as <strong>{html.escape(name)}</strong>, for somebody to look at.</p>"
+
     with gr.Blocks(title="Atelier", analytics_enabled=False, delete_cache=CLEANING, fill_width=True) as blocks:
         gr.HTML(_introduction(judge.classifier), elem_id="introduction")
         # On a narrow screen tabs wrap: a menu of those that have no room would be hidden from a keyboard.
@@ -121,7 +134,17 @@ def build(judge: Judge, model_dir: Path) -> gr.Blocks:
                             with gr.Row(elem_id="views"):
                                 seen = _view("What the model sees", "The picture as the model sees it, light on black")
                                 evidence = _view("What spoke for it", "The same picture, its decisive places in orange")
-                gr.HTML(_small_print(judge.version), elem_id="small-print")
+                            with gr.Accordion(
+                                "Wrong? Tell us the right class",
+                                open=False,
+                                visible=judge.feedback is not None,
+                                elem_id="feedback",
+                            ):
+                                right = gr.Radio(list(judge.classifier.class_names), label="It is")
+                                send = gr.Button("Send", size="sm")
+                                thanks = gr.HTML()
+                judged = gr.State()  # the picture as the model saw it
+                gr.HTML(_small_print(judge.version, judge.feedback is not None), elem_id="small-print")
             with gr.Tab("How good is it", id="quality", elem_id="quality"):
                 # As a value and not as the template: what the evaluation holds is never evaluated.
                 gr.HTML(report.quality(model_dir), apply_default_css=False)
@@ -130,7 +153,7 @@ def build(judge: Judge, model_dir: Path) -> gr.Blocks:
             with gr.Tab("About", id="about", elem_id="about"):
                 gr.Markdown(report.card(model_dir), elem_id="card")
 
-        results = [bars, words, seen, evidence, details]
+        results = [bars, words, seen, evidence, details, judged]
         picture.preprocess = _read_upload  # type: ignore[method-assign, assignment]
         shared: dict[str, Any] = {"outputs": results, "concurrency_limit": 4, "show_progress": "hidden"}
         picked = gallery.click(pick_sample, gallery, [picture, tabs], api_name="sample", show_progress="hidden")
@@ -144,6 +167,8 @@ def build(judge: Judge, model_dir: Path) -> gr.Blocks:
         ):
             # A refused picture must not leave the last one's answer beside it.
             event.failure(lambda: _nothing(WAITING), outputs=results, api_visibility="private", queue=False)
+            event.then(lambda: (None, ""), outputs=[right, thanks], api_visibility="private", queue=False)
+        send.click(tell, [judged, right], thanks, api_visibility="private", show_progress="hidden")
     return cast(gr.Blocks, blocks)
 
 
@@ -196,11 +221,12 @@ def _answer(judge: Judge, data: bytes | None) -> Result:
         enlarge(seen),
         overlay(seen, prediction.heatmaps[0]),
         gr.Column(visible=True),
+        seen,
     )
 
 
 def _nothing(message: str) -> Result:
-    return None, message, None, None, gr.Column(visible=False)
+    return None, message, None, None, gr.Column(visible=False), None
 
 
 def _sentence(error: PictureError) -> gr.Error:
@@ -242,11 +268,12 @@ def _introduction(classifier: Classifier) -> str:
     )
 
 
-def _small_print(version: str) -> str:
+def _small_print(version: str, feedback: bool) -> str:
+    kept = "; where you tell us the right class, the small grey one that the model saw is kept" if feedback else ""
     model = f" Model {html.escape(version)}." if version else ""
     return (
         "<p>The model knows single garments on a plain ground, as in a catalogue. It knows nothing of people. "
-        f"Pictures are not kept: they are deleted within {sum(CLEANING) // 60} minutes.{model}</p>"
+        f"Pictures are not kept: they are deleted within {sum(CLEANING) // 60} minutes{kept}.{model}</p>"
     )
 
 

@@ -54,6 +54,13 @@ class Answers(BaseModel):
     answers: list[Answer]
 
 
+class Taken(BaseModel):
+    """Feedback that was taken."""
+
+    class_: str = Field(alias="class", description="what the user says is right")
+    said: str = Field(description="what the model says")
+
+
 class Window(BaseModel):
     """One window of answered pictures."""
 

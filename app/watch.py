@@ -11,6 +11,7 @@ import re
 import time
 import traceback
 import uuid
+from contextvars import ContextVar
 from typing import Any
 
 import numpy.typing as npt
@@ -34,6 +35,8 @@ REQUEST_ID = b"x-request-id"
 ROUTE = "atelier.route"  # in an ASGI scope: what `Front` knows of the route; of the rest FastAPI does
 TRUSTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # anything else from outside is replaced
 ROUTINE = ("/healthz", "/readyz", "/metrics", "page")  # not logged while all is well: they would hide the rest
+
+REQUEST: ContextVar[str] = ContextVar("request", default="")  # the id of the request that is being answered
 
 log = logging.getLogger("atelier.request")
 # The time that each counter began, as a gauge of its own, is twice the lines for nothing.
@@ -108,6 +111,7 @@ class Watch:
         started = time.perf_counter()
         name = _request_id(scope)
         status = 0
+        REQUEST.set(name.decode())
 
         async def named(message: Message) -> None:
             nonlocal status

@@ -1,10 +1,8 @@
 """What GitHub's workflows say, and people can: tasks.py hands them on. Each is thin, and tells errors in a line."""
 
-import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from invoke.context import Context
@@ -15,20 +13,11 @@ from deploy import comment as comments
 from deploy import images, incoming, lock, registry, repository, serving
 from deploy import release as releases
 from deploy import report as reports
-from deploy.gcloud import CloudError, Shell
+from deploy.gcloud import Shell
 from deploy.outputs import tell
-from deploy.tasks import DRY, MODELS, cloud
+from deploy.tasks import DRY, MODELS, cloud, told
 
 DOCS = "the packages of the docs are missing: type `uv sync --group docs`"
-
-
-@contextlib.contextmanager
-def told() -> Iterator[None]:
-    """An error of ours ends the task in a line."""
-    try:
-        yield
-    except CloudError as error:
-        raise Exit(str(error), code=1) from None
 
 
 @task(

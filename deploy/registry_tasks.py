@@ -15,9 +15,9 @@ from deploy import evidence, gate, registry
 from deploy.evidence import Evidence
 from deploy.gate import Verdict
 from deploy.gcloud import CloudError, shown
-from deploy.github_tasks import told
 from deploy.registry import Registry, Version
 from deploy.release import STAGE
+from deploy.tasks import told
 
 PUSH = "share the tag at once, which is what GitHub's workflow waits for"
 LOOK = 10  # rounds of measuring for the list, which is but a look

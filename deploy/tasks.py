@@ -21,6 +21,15 @@ DIRTY = "though the work tree has changes that the commit does not hold"
 
 
 @contextlib.contextmanager
+def told() -> Iterator[None]:
+    """An error of ours ends the task in a line."""
+    try:
+        yield
+    except CloudError as error:
+        raise Exit(str(error), code=1) from None
+
+
+@contextlib.contextmanager
 def cloud(context: Context) -> Iterator[Names]:
     """The checked names; an error of ours ends the task in a line."""
     try:

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import dvc  # noqa: F401 - its log goes to the stdout of whoever imports it first, which is not to be one test's own
 import pytest
 
 from stages.evaluate import evaluate

@@ -36,7 +36,11 @@ def test_the_tables_are_the_committed_run_and_what_was_measured() -> None:
     lock = yaml.safe_load(committed("dvc.lock"))
     published = json.loads((ROOT / "docs/results.json").read_text(encoding="utf-8"))
     # The figures lie in DVC's cache, which a clone has not: docs/results.json is a copy, tied to the run by its hashes.
-    for stage, path in (("evaluate", "reports/evaluation"), ("export", "reports/export")):
+    for stage, path in (
+        ("evaluate", "reports/evaluation"),
+        ("evaluate", "reports/robustness"),
+        ("export", "reports/export"),
+    ):
         assert published["md5"][path] == next(o["md5"] for o in lock["stages"][stage]["outs"] if o["path"] == path)
     pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in tasks.PAGES)
     for name, table in tasks.tables(published).items():

@@ -37,6 +37,11 @@ ROOT = Path(module.__file__).parents[1]
         ("LOG_FORMAT", "xml"),
         ("PAGE", "maybe"),
         ("MODEL_VERSION", "v1 <b>"),
+        ("TRAFFIC_DIR", "gs://bucket/traffic"),
+        ("TRAFFIC_MAX_MB", "0"),
+        ("TRAFFIC_LOG", "yes"),
+        ("KEEP_PICTURES", "2"),
+        ("FEEDBACK_DIR", "gs://bucket/feedback"),
     ],
 )
 def test_wrong_settings_are_named(name, value):
@@ -55,6 +60,10 @@ def test_settings_and_their_defaults():
     assert Settings.from_environment(given).max_upload_bytes == 2 * 1024**2
     assert Settings.from_environment({"LOG_FORMAT": "JSON", "PAGE": "Off"}) == Settings(log_format="json", page=False)
     assert Settings.from_environment({"MODEL_VERSION": "v1.2.0"}) == Settings(model_version="v1.2.0")
+    given = {"TRAFFIC_DIR": "t", "TRAFFIC_MAX_MB": "9", "TRAFFIC_LOG": "on", "KEEP_PICTURES": "1", "FEEDBACK_DIR": "f"}
+    assert Settings.from_environment(given) == Settings(
+        traffic_dir=Path("t"), traffic_max_mb=9, traffic_log=True, keep_pictures=True, feedback_dir=Path("f")
+    )
 
 
 # A start that fails

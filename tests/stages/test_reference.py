@@ -79,3 +79,18 @@ def test_the_tail_goes_beyond_what_was_simulated(tmp_path: Path) -> None:
     thresholds = reference.tail(draws)
     expected = np.log(8 * reference.MARGIN / reference.FALSE_ALARMS)  # of an exponential distribution, exactly
     assert thresholds == pytest.approx(np.full(8, expected), rel=0.15)
+
+
+def test_a_handful_of_what_is_rare_is_no_alarm_and_a_tenth_is() -> None:
+    values = {name: np.array([0.0, 1.0]) for name in drift.ORDERED}
+    grid = drift.Grid(values, np.zeros(8), np.ones(8), 2)
+    means = np.concatenate([np.full(10, 0.5), [0.997, 0.003, 0, 0], [0.5, 0.5], np.zeros(drift.WAVES)])
+    floor = reference.least(grid, means)
+    assert (floor[:5] == 0).all()  # what has an order is as it was simulated
+
+    def longer(share: float) -> float:
+        window = means.copy()
+        window[10:12] += (-share, share)
+        return float(grid.statistics(window, means, reference.WINDOW)[5])
+
+    assert longer(7 / reference.WINDOW) < floor[5] < longer(0.1)
