@@ -54,6 +54,11 @@ def theme() -> gr.themes.Base:
         link_text_color="*primary_700",
         body_background_fill="*neutral_50",
         block_background_fill="white",
+        block_title_background_fill="transparent",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        checkbox_label_background_fill_selected="*primary_700",
+        checkbox_label_background_fill_selected_dark="*primary_700",
     )
 
 

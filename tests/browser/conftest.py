@@ -42,8 +42,14 @@ def screenshots(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def address(models):
-    with serving(models) as address:
+def told(tmp_path_factory):
+    """Where the server keeps what visitors say the right class is."""
+    return tmp_path_factory.mktemp("feedback")
+
+
+@pytest.fixture(scope="session")
+def address(models, told):
+    with serving(models, FEEDBACK_DIR=str(told)) as address:
         yield address
 
 

@@ -34,7 +34,12 @@ SCREENS = {
     "phone": PHONE,
     "phone-dark": {**PHONE, "color_scheme": "dark"},
 }
-TABS = {"Try it": "", "How good is it": "-quality", "About": "-about"}  # and what their screenshots' names end in
+TABS = {
+    "Try it": "",
+    "How good is it": "-quality",
+    "Drift": "-drift",
+    "About": "-about",
+}  # and what their screenshots' names end in
 AXE = "4.14.1"  # of axe-core on npm
 AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"  # of its axe.min.js
 # What sticks out of the screen at the right, except in a box that scrolls by itself.
@@ -44,9 +49,10 @@ SIDEWAYS = """() => [...document.querySelectorAll("body *")].filter(element => e
 
 
 @contextlib.contextmanager
-def serving(models):
+def serving(models, **settings):
     """The address of a server with these models."""
-    environment = {**os.environ, "HOST": "127.0.0.1", "PORT": "0", "MODEL_DIR": str(models), "MAX_UPLOAD_MB": "10"}
+    own = {"HOST": "127.0.0.1", "PORT": "0", "MODEL_DIR": str(models), "MAX_UPLOAD_MB": "10"}
+    environment = {**os.environ, **own, **settings}
     command = [sys.executable, "-m", "app.main"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:

@@ -6,7 +6,9 @@ import re
 import numpy as np
 from PIL import Image, ImageDraw
 
+from app.classifier import Classifier
 from app.exhibits import read_samples
+from app.feedback import folder_name
 from tests.browser.driver import DESKTOP, PHONE, await_verdict, expected, samples, serving, stroke, upload, verdict
 from tests.project import Project
 
@@ -147,3 +149,25 @@ def test_a_photo_from_the_camera(visit):
     page.wait_for_function("document.querySelector('#picture video')?.videoWidth > 0")
     page.get_by_role("button", name="capture photo").click()
     page.locator("#answer .verdict").wait_for()
+
+
+def test_who_sees_a_wrong_answer_tells_the_right_one(visit, models, told):
+    page = visit()
+    upload(page, str(samples(models)[0]))
+    page.locator("#answer .verdict").wait_for()
+    page.get_by_role("button", name="Wrong?").click()
+    send = page.get_by_role("button", name="Send", exact=True)
+    send.click()
+    page.get_by_text("Choose the right class first.").wait_for()
+    assert list(told.rglob("*.png")) == []
+    *_, name = Classifier.from_directory(models).class_names
+    page.get_by_role("radio", name=name, exact=True).check()
+    send.click()
+    page.get_by_text(f"Thank you: kept as {name}").wait_for()
+    (file,) = told.rglob("*.png")
+    assert file.parent.name == folder_name(name)
+    # The next picture begins anew.
+    upload(page, str(samples(models)[1]))
+    await_verdict(page, expected(models, samples(models)[1]))
+    page.get_by_text("Thank you").wait_for(state="hidden")
+    assert page.get_by_role("radio", checked=True).count() == 0

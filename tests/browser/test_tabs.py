@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import urllib.request
 
 import numpy as np
 import onnx
@@ -33,7 +34,12 @@ def test_tabs_by_mouse(visit, models):
     upload(page, str(samples(models)[0]))
     page.locator("#answer .verdict").wait_for()
     answer = page.locator("#answer").inner_text()
-    for tab, shown in (("How good is it", ".report"), ("About", "#card"), ("Try it", "#picture")):
+    for tab, shown in (
+        ("How good is it", ".report"),
+        ("Drift", "#drift .report"),
+        ("About", "#card"),
+        ("Try it", "#picture"),
+    ):
         page.get_by_role("tab", name=tab).click()
         page.locator(shown).wait_for()
         assert selected(page)[0] == tab
@@ -46,11 +52,13 @@ def test_tabs_by_keyboard(visit):
     for key, tab in (
         (None, "Try it"),
         ("ArrowRight", "How good is it"),
+        ("ArrowRight", "Drift"),
         ("ArrowRight", "About"),
         ("ArrowRight", "Try it"),
         ("ArrowLeft", "About"),
         ("Home", "Try it"),
         ("End", "About"),
+        ("ArrowLeft", "Drift"),
         ("ArrowLeft", "How good is it"),
     ):
         if key:
@@ -92,10 +100,35 @@ def test_axe_has_no_serious_finding(visit, axe, models, name):
     assert findings(page, axe) == []  # nothing asked yet
     upload(page, str(samples(models)[-1]))
     page.locator("#answer .verdict").wait_for()
+    page.get_by_role("button", name="Wrong?").click()
+    page.get_by_role("radio").last.check()
+    page.wait_for_timeout(500)
+    assert findings(page, axe) == []
     for tab in ("Draw", "Picture", *TABS):
         page.get_by_role("tab", name=tab, exact=True).click()
         page.wait_for_timeout(300)
         assert findings(page, axe) == [], tab
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_drift_is_drawn_to_its_newest_window(visit, address, axe, models, screenshots, name):
+    for path in samples(models) * 40:
+        request = urllib.request.Request(
+            f"{address}/v1/predict", path.read_bytes(), {"content-type": "application/octet-stream"}
+        )
+        urllib.request.urlopen(request).close()
+    page = visit(**SCREENS[name])
+    page.get_by_role("tab", name="Drift").click()
+    table = page.get_by_role("table")
+    table.wait_for()
+    assert table.get_by_role("row").count() == 9
+    for drawing in table.get_by_role("img").all():
+        box = drawing.bounding_box()
+        assert box["x"] + box["width"] <= page.viewport_size["width"]
+    page.wait_for_timeout(300)
+    page.screenshot(path=screenshots / f"{name}-drift-windows.png", full_page=True)
+    assert page.evaluate(SIDEWAYS) == []
+    assert findings(page, axe) == []
 
 
 def test_an_unusual_picture_is_answered_with_a_warning(browser, axe, models, screenshots, tmp_path, monkeypatch):
@@ -129,12 +162,15 @@ def test_a_hostile_model_folder_runs_and_fetches_nothing(browser, tmp_path):
     card = f"# Card\n![x](http://127.0.0.1:9/x.png)\n{hostile}\n\n| class | F1 |\n|---|---|\n| {hostile} | 1 |\n"
     (models / "README.md").write_text(card)
     requests, dialogs = [], []
-    with serving(models) as address, contextlib.closing(browser.new_page(**PHONE)) as page:
+    told = {"FEEDBACK_DIR": str(tmp_path / "told")}
+    with serving(models, **told) as address, contextlib.closing(browser.new_page(**PHONE)) as page:
         page.on("request", lambda request: requests.append(request.url))
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
         page.goto(address)
         page.locator("#samples button").first.click()
         await_verdict(page, hostile)
+        page.get_by_role("button", name="Wrong?").click()
+        page.get_by_role("radio", name="onerror").wait_for()
         for tab, text in (("Try it", "#answer"), ("How good is it", ".report"), ("About", "#card")):
             page.get_by_role("tab", name=tab).click()
             assert "onerror=alert(1)" in page.locator(text).inner_text()
