@@ -190,7 +190,7 @@ def _page(review: Review, token: str) -> str:
     cards = "".join(_card(picture, review.classes) for picture in pictures[:SHOWN])
     more = f" The first {SHOWN} are shown." if len(pictures) > SHOWN else ""
     body = (
-        f"<p>{len(pictures):,} wait.{more} What is accepted goes to "
+        f"<p>Waiting: {len(pictures):,}.{more} What is accepted goes to "
         f"<code>{html.escape(review.accepted.as_posix())}</code>, from where the next training takes it.</p>"
         f'<form method="post"><input type="hidden" name="token" value="{token}"><div class="grid">{cards}</div>'
         '<footer><button type="submit">Do as marked</button></footer></form>'
@@ -213,16 +213,16 @@ def _card(picture: Waiting, classes: tuple[str, ...]) -> str:
         for name in classes
     )
     said = f'<p class="soft">The model said {html.escape(picture.said)}.</p>' if picture.said else ""
+    select = f'<select name="{key}:class" aria-label="Class to accept {key} as">{options}</select>'
     choices = "".join(
-        f'<label><input type="radio" name="{key}" value="{value}"{checked}> {word}</label>'
-        for value, word, checked in (
-            ("accept", "Accept as", ""),
-            ("reject", "Reject", ""),
-            ("later", "Later", " checked"),
+        f'<label><input type="radio" name="{key}" value="{value}"{checked}> {word}</label>{after}'
+        for value, word, checked, after in (
+            ("accept", "Accept as", "", select),
+            ("reject", "Reject", "", ""),
+            ("later", "Later", " checked", ""),
         )
     )
-    select = f'<select name="{key}:class" aria-label="Class to accept {key} as">{options}</select>'
     return (
         f'<fieldset><legend>{told}</legend><img alt="What a user calls {told}" src="data:image/png;base64,{data}">'
-        f"{said}{choices}{select}</fieldset>"
+        f"{said}{choices}</fieldset>"
     )

@@ -87,7 +87,7 @@ def test_each_picture_goes_where_it_was_decided(room: Review, client: TestClient
     }
     answer = client.post("/", data={"token": token(client), **decisions})
     assert answer.status_code == 200  # the page again
-    assert "1 wait." in answer.text
+    assert "Waiting: 1." in answer.text
     assert files(room.accepted) == [f"Bag/{1:016x}.png", f"T-shirt-top/{2:016x}.png"]
     assert files(room.folder) == [
         *(f"pending/Bag/{4:016x}.{kind}" for kind in ("json", "png")),
@@ -111,7 +111,7 @@ def test_many_are_shown_some_at_a_time(room: Review, client: TestClient) -> None
         send(room.folder, "Bag", number)
     text = client.get("/").text
     assert text.count("<fieldset>") == module.SHOWN
-    assert f"{module.SHOWN + 5} wait. The first {module.SHOWN} are shown." in text
+    assert f"Waiting: {module.SHOWN + 5}. The first {module.SHOWN} are shown." in text
 
 
 def test_a_picture_without_its_record_is_shown_all_the_same(room: Review, client: TestClient) -> None:
