@@ -12,7 +12,8 @@ from deploy.names import Names
 from tests.cloud.fake import Google
 
 SERVICES = (
-    "aiplatform", "artifactregistry", "cloudbuild", "cloudresourcemanager", "iam", "logging", "run", "serviceusage",
+    "aiplatform", "artifactregistry", "cloudbuild", "cloudresourcemanager", "iam", "logging", "monitoring", "run",
+    "serviceusage",
 )  # fmt: skip
 PROJECT = "demo-project"
 GCP = {
