@@ -31,6 +31,7 @@ from deploy import verify as verifying
 from deploy.alerts_tasks import alerts
 from deploy.gcloud import CloudError, Shell
 from deploy.github_tasks import check_data, comment, docs, in_step, release, report
+from deploy.load_tasks import load
 from deploy.lock import PICTURES, behind
 from deploy.registry_tasks import models, promote, register
 from deploy.tasks import DRY, build, cloud_setup, deploy, rollback, status
@@ -42,7 +43,7 @@ from deploy.watching_tasks import drift, feedback
 __all__ = ["alerts", "build", "cloud_setup", "deploy", "results", "rollback", "status", "train"]
 __all__ += ["check_data", "comment", "docs", "in_step", "release", "report"]
 __all__ += ["models", "promote", "register"]
-__all__ += ["drift", "feedback"]
+__all__ += ["drift", "feedback", "load"]
 
 DEMO = Path("demo/models")
 # Small enough for a minute on two cores; what is not named here is the user's own params.yaml.
@@ -61,9 +62,20 @@ DEMO_PARAMS = {
     "min_accuracy": 0.5,
 }
 HOST = "127.0.0.1"
-BENCHMARKS = ("accuracy", "drift", "int8", "memory", "serving", "sketches", "sustained", "training", "unlike")
+BENCHMARKS = (
+    "accuracy",
+    "capacity",
+    "drift",
+    "int8",
+    "memory",
+    "serving",
+    "sketches",
+    "sustained",
+    "training",
+    "unlike",
+)
 RESULTS = Path("docs/results.json")
-PAGES = ("README.md", "docs/drift.md")  # whose tables `invoke publish` makes
+PAGES = ("README.md", "docs/capacity.md", "docs/drift.md")  # whose tables `invoke publish` makes
 EXPORTS = {
     "requirements/app.txt": ["--no-default-groups"],
     "requirements/train.txt": ["--no-group", "dev", "--no-group", "cloud"],
@@ -393,10 +405,10 @@ def publish(_: Context) -> None:
 
 def tables(published: dict[str, Any]) -> dict[str, str]:
     """The tables of PAGES in Markdown, by name: of the published run, and of what was measured beside it."""
-    from benchmarks import drift, training  # here, since they import torch
+    from benchmarks import capacity, drift, training  # here, since they import torch
 
     made = {"results": results_table(published), "robustness": robustness_table(published)}
-    for name, table in (("drift", drift.table), ("training", training.table)):
+    for name, table in (("capacity", capacity.table), ("drift", drift.table), ("training", training.table)):
         found = json.loads(Path(f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))  # by `invoke bench`
         made[name] = "\n".join(table(found))
     return made

@@ -55,12 +55,14 @@ class Monitor:
         threshold = Gauge(
             "atelier_drift_threshold", "Beyond it a window is no clean one.", ("feature",), registry=registry
         )
+        self._alarms = Counter("atelier_drift_alarms", "Windows beyond the threshold.", ("feature",), registry=registry)
         self._done = Counter("atelier_drift_windows", "Windows tested.", registry=registry)
         self._dropped = Counter("atelier_drift_windows_dropped", "Windows not tested, for want of time.",
                                 registry=registry)  # fmt: skip
         for name, value in zip(drift.NAMES, reference.thresholds, strict=True):
             threshold.labels(name).set(float(value))
             self._alarm.labels(name).set(0)
+            self._alarms.labels(name)
             self._statistic.labels(name).set(0)
 
     def observe(self, pictures: npt.NDArray[np.uint8], prediction: Prediction) -> None:
@@ -97,6 +99,7 @@ class Monitor:
             for name, value, alarm in zip(drift.NAMES, found, alarms, strict=True):
                 self._statistic.labels(name).set(float(value))
                 self._alarm.labels(name).set(int(alarm))
+                self._alarms.labels(name).inc(int(alarm))
             self._done.inc()
             ratios = dict(zip(drift.NAMES, (found / self.reference.thresholds).round(4).tolist(), strict=True))
             entry = {

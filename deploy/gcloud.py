@@ -51,6 +51,8 @@ TROUBLES = [
             "{api} is off in this project: type `uv run invoke cloud-setup`", ApiOffError),
     Trouble(r"(?P<api>[A-Z][\w -]+ API) has not been used in project|SERVICE_DISABLED",
             "an API is off in this project ({said}): type `uv run invoke cloud-setup`", ApiOffError),
+    Trouble(r"installation of components: \[(?P<name>[\w, -]+)\]|component manager is disabled",
+            "gcloud lacks a component: type `gcloud components install alpha beta`"),
     Trouble(r"concurrent policy changes", "somebody else changed the same roles just then: {said}", ConflictError),
     Trouble(r"[Bb]illing", "billing is off for this project: link an account on console.cloud.google.com/billing"),
     Trouble(r"RESOURCE_EXHAUSTED|[Qq]uota|\b429\b",

@@ -17,6 +17,7 @@ APIS = (
     "cloudresourcemanager",  # the project's policy
     "iam",
     "logging",
+    "monitoring",  # `invoke alerts`
     "run",
     "serviceusage",
     "storage",
