@@ -205,7 +205,7 @@ def measure() -> dict[str, Any]:
         rate = full.rate * share
         arrivals = np.arange(int(rate * 15)) / rate  # evenly, as they were sent
         drawn = np.random.default_rng(1).choice(services, len(arrivals))
-        found = summary(simulate(arrivals, drawn, Fleet(most=1)))
+        found = summary(simulate(arrivals, drawn, Fleet(least=1, most=1)))
         checks.append(
             {
                 "share": share,

@@ -14,6 +14,7 @@ PARAMS = """\
 seed: 1 # of everything random
 dataset: sketches
 data_dir: data/pictures
+extra_dir: data/feedback
 image_size: 28
 val_fraction: 0.05
 test_fraction: 0.15
