@@ -1,4 +1,4 @@
-"""The site's hook, which mkdocs.yml names: links that leave docs/ for the repository.
+"""The site's hook, which mkdocs.yml names: links that leave docs/ for the repository, and the tables of the reference.
 
 On GitHub `[names](../invoke.yaml)` opens the file. The site has no such file, so there it opens GitHub's; where nobody
 knows the repository's address, only the words stay. What does not exist is left as it is, and the strict build fails.
@@ -9,13 +9,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+from deploy import reference
+
 LINK = re.compile(r"\[([^\]]*)\]\(\.\./([^)#\s]+)(#[^)\s]*)?\)")
+TABLE = re.compile(r"<!-- reference: (\w+) -->")
 
 
 def on_page_markdown(markdown: str, *, config: Any, **_: Any) -> str:
     """Called by MkDocs for each page."""
     repository = Path(config["docs_dir"]).parent
-    return rewrite(markdown, repository, address())
+    return rewrite(TABLE.sub(lambda found: reference.TABLES[found[1]](), markdown), repository, address())
 
 
 def address() -> str:

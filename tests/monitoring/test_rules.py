@@ -52,7 +52,11 @@ def exposed(tmp_path_factory) -> set[str]:
 @needs_promtool
 @pytest.mark.parametrize(
     "words",
-    [["check", "config", "prometheus.yml"], ["check", "rules", "rules.yml"], ["test", "rules", "rules.test.yml"]],
+    [
+        ["check", "config", "prometheus.yml"],
+        ["check", "rules", "rules.yml"],
+        pytest.param(["test", "rules", "rules.test.yml"], marks=pytest.mark.slow),
+    ],
 )
 def test_promtool_is_content(words: list[str]) -> None:
     done = subprocess.run(["promtool", *words], cwd=FOLDER, capture_output=True, text=True, check=False)
