@@ -284,7 +284,8 @@ def _writable(name: str, folder: Path | None) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        # By name: a bucket that is mounted as a folder does not know files that are open and gone.
+        with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise StartError(f"{name} is {str(folder)!r}, which cannot be written to: {error.strerror}") from None

@@ -11,7 +11,7 @@ WORKLOADS = f"locations/global/workloadIdentityPools/{POOL}"
 
 @dataclass(frozen=True)
 class Place:
-    """What a role is granted on; `name` is a service account's short name, and empty for the others."""
+    """What a role is granted on; `name` is a service account's short name, or of a bucket that is not the main one."""
 
     kind: Literal["project", "bucket", "repository", "account", "service"]
     name: str = ""
@@ -37,7 +37,9 @@ PUBLIC = Grant(Place("service"), "allUsers", "roles/run.invoker", "anyone may op
 
 
 def grants(names: Names, number: str) -> list[Grant]:
-    """Every role, the trainer's first. The app has none: what it prints reaches the log without, its model is inside.
+    """Every role, the trainer's first.
+
+    The app has none but where it keeps feedback: what it prints reaches the log without, and its model is inside.
 
     Args:
         number: the project's, which federated identities are named with.
@@ -64,6 +66,8 @@ def grants(names: Names, number: str) -> list[Grant]:
         (deployer, "start a build as itself"),
     ):
         found.append(Grant(Place("account", account), deployer, "roles/iam.serviceAccountUser", why))
+    if names.feedback:
+        found.append(Grant(Place("bucket", names.feedback), names.app, "roles/storage.objectUser", "keep feedback"))
     if names.github:
         member = f"principalSet://iam.googleapis.com/projects/{number}/{WORKLOADS}/attribute.repository/{names.github}"
         why = "act as the deployer, without a key"
@@ -105,7 +109,7 @@ def where(names: Names, place: Place) -> str:
     """What the thing is called."""
     return {
         "project": names.project,
-        "bucket": f"gs://{names.bucket}",
+        "bucket": f"gs://{place.name or names.bucket}",
         "repository": names.repository,
         "account": place.name,
         "service": names.service,
@@ -117,7 +121,7 @@ def _words(names: Names, place: Place, verb: str) -> list[str]:
     if place.kind == "project":
         return ["gcloud", "projects", verb, names.project]
     if place.kind == "bucket":
-        return ["gcloud", "storage", "buckets", verb, f"gs://{names.bucket}", project]
+        return ["gcloud", "storage", "buckets", verb, where(names, place), project]
     if place.kind == "repository":
         words = ["gcloud", "artifacts", "repositories", verb, names.repository, project]
         return [*words, f"--location={names.region}"]

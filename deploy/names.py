@@ -14,6 +14,7 @@ Account = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-
 RULES = {
     "project": "a project's id: 6 to 30 small letters, digits and hyphens (or INVOKE_GCP_PROJECT=my-project)",
     "bucket": "empty, or 3 to 63 small letters, digits and hyphens",
+    "feedback": "empty, or 3 to 63 small letters, digits and hyphens",
     "github": "empty, or owner/repository",
     "gpu": "empty, or an accelerator of Vertex AI such as NVIDIA_TESLA_T4",
     "memory": "a size such as 512Mi or 2Gi",
@@ -44,6 +45,8 @@ class Names(BaseModel):
     concurrency: int = Field(ge=1, le=1000)
     min_instances: int = Field(ge=0, le=1000)
     max_instances: int = Field(ge=1, le=1000)
+    traffic_log: bool
+    feedback: str = Field(pattern=r"^([a-z0-9][a-z0-9-]{1,61}[a-z0-9])?$")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Names":
@@ -56,7 +59,14 @@ class Names(BaseModel):
             names = cls.model_validate(dict(values))
         except ValidationError as error:
             raise CloudError("\n".join(f"invoke.yaml: gcp.{_explain(e)}" for e in error.errors())) from None
-        return names if names.bucket else names.model_copy(update={"bucket": f"{names.project}-atelier"})
+        if not names.bucket:
+            names = names.model_copy(update={"bucket": f"{names.project}-atelier"})
+        if names.feedback == names.bucket:
+            raise CloudError(
+                f"invoke.yaml: gcp.feedback is {names.bucket!r}, the bucket of data and models, where what faces the "
+                "public shall not write; it has to be another one"
+            )
+        return names
 
     @property
     def registry(self) -> str:

@@ -62,31 +62,31 @@ def enabled(found: Any) -> set[str]:
     return {service["config"]["name"] for service in found or []}
 
 
-# The bucket
+# The bucket, and the one for feedback
 
 
-def bucket(names: Names) -> list[str]:
-    """Ask for the bucket, in the words of its API."""
+def bucket(names: Names, bucket: str) -> list[str]:
+    """Ask for a bucket, in the words of its API."""
     return [
         "gcloud",
         "storage",
         "buckets",
         "describe",
-        f"gs://{names.bucket}",
+        f"gs://{bucket}",
         _project(names),
         "--raw",
         "--format=json",
     ]
 
 
-def create_bucket(names: Names) -> list[str]:
-    """Make the bucket. `update_bucket` adds what gcloud cannot say here."""
+def create_bucket(names: Names, bucket: str) -> list[str]:
+    """Make a bucket. `update_bucket` adds what gcloud cannot say here."""
     return [
         "gcloud",
         "storage",
         "buckets",
         "create",
-        f"gs://{names.bucket}",
+        f"gs://{bucket}",
         _project(names),
         f"--location={names.region}",
         "--uniform-bucket-level-access",
@@ -95,9 +95,9 @@ def create_bucket(names: Names) -> list[str]:
     ]
 
 
-def update_bucket(names: Names, flags: list[str]) -> list[str]:
-    """Give the bucket what it lacks."""
-    return ["gcloud", "storage", "buckets", "update", f"gs://{names.bucket}", _project(names), *flags]
+def update_bucket(names: Names, bucket: str, flags: list[str]) -> list[str]:
+    """Give a bucket what it lacks."""
+    return ["gcloud", "storage", "buckets", "update", f"gs://{bucket}", _project(names), *flags]
 
 
 def bucket_lacks(found: Any) -> list[str]:

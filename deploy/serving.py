@@ -19,6 +19,8 @@ from deploy.names import Names
 
 TEMPLATE = Path(__file__).with_name("service.yaml")
 CANARY = 10  # percent of the traffic
+FEEDBACK = "/feedback"  # where the bucket for it is mounted
+USER = 10001  # the app's, as dockerfiles/app.dockerfile has it
 UNCHECKED = "run.googleapis.com/invoker-iam-disabled"  # an annotation: whoever calls is let in
 
 
@@ -53,14 +55,28 @@ def manifest(names: Names, commit: str, model: str, revision: str, traffic: list
         image=names.image("app", commit),
         model=model[:40],  # a label has at most 63 characters
         revision=revision,
+        traffic="on" if names.traffic_log else "off",
         version=version,
     )
     service = yaml.safe_load(text)
+    if names.feedback:
+        _mount(service["spec"]["template"]["spec"], names.feedback)
     # An earlier candidate keeps its share of the traffic and loses the tag.
     kept = [replace(target, tag="") if target.tag == "candidate" else target for target in traffic]
     candidate = Target(revision, 0 if traffic else 100, "candidate")
     service["spec"]["traffic"] = [_entry(target) for target in [*kept, candidate] if target.percent or target.tag]
     return yaml.safe_dump(service, sort_keys=False)
+
+
+def _mount(pod: dict[str, Any], bucket: str) -> None:
+    """Let the app keep feedback in a bucket, which it sees as a folder."""
+    attributes = {"bucketName": bucket, "mountOptions": f"uid={USER},gid={USER}"}
+    pod["volumes"] = [
+        {"name": "feedback", "csi": {"driver": "gcsfuse.run.googleapis.com", "volumeAttributes": attributes}}
+    ]
+    (container,) = pod["containers"]
+    container["volumeMounts"] = [{"name": "feedback", "mountPath": FEEDBACK}]
+    container["env"].append({"name": "FEEDBACK_DIR", "value": FEEDBACK})
 
 
 def _entry(target: Target) -> dict[str, Any]:

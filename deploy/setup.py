@@ -57,7 +57,9 @@ class Setup:
         """
         number = self.project()
         self.apis()
-        self.bucket(number)
+        self.bucket(number, self.names.bucket)
+        if self.names.feedback:
+            self.bucket(number, self.names.feedback)
         self.repository()
         self.accounts()
         if self.names.github:
@@ -89,19 +91,19 @@ class Setup:
             self.make("apis", resources.enable(self.names, missing))
         self.note("APIs", f"{len(resources.apis(self.names))}", f"{MADE} {len(missing)}" if missing else FOUND)
 
-    def bucket(self, number: str) -> None:
-        """The bucket and its settings."""
-        found, name = self.ask(resources.bucket(self.names)), f"gs://{self.names.bucket}"
+    def bucket(self, number: str, bucket: str) -> None:
+        """A bucket and its settings."""
+        found, name = self.ask(resources.bucket(self.names, bucket)), f"gs://{bucket}"
         if found is None:
-            self.make("bucket", resources.create_bucket(self.names))
-            self.make("bucket", resources.update_bucket(self.names, ["--versioning"]))
+            self.make(f"bucket {bucket}", resources.create_bucket(self.names, bucket))
+            self.make("", resources.update_bucket(self.names, bucket, ["--versioning"]))
             self.note("bucket", name, MADE)
             return
         if found.get("projectNumber", number) != number:  # names are the whole world's: a stranger would read along
             raise CloudError(f"{name} is a bucket of another project: choose another name in invoke.yaml")
         lacks = resources.bucket_lacks(found)
         if lacks:
-            self.make("", resources.update_bucket(self.names, lacks))
+            self.make("", resources.update_bucket(self.names, bucket, lacks))
         place = str(found.get("location", "")).lower()
         elsewhere = "" if place == self.names.region else f", in {place}"
         self.note("bucket", name, (CHANGED if lacks else FOUND) + elsewhere)
@@ -160,7 +162,8 @@ class Setup:
         for grant in access.grants(self.names, number):
             place = grant.on
             if place not in policies:
-                fresh = {place.kind, f"account {place.name}"} & self.made
+                called = access.where(self.names, place).removeprefix("gs://")
+                fresh = {place.kind, f"{place.kind} {called}"} & self.made
                 policies[place] = None if fresh else self.ask(access.policy(self.names, place))
             there = access.has(self.names, policies[place], grant)
             if not there:

@@ -20,7 +20,7 @@ GCP = {
     "project": PROJECT, "region": "europe-west1", "bucket": "", "repository": "atelier", "github": "",
     "trainer": "atelier-trainer", "app": "atelier-app", "deployer": "atelier-deployer", "machine": "n1-standard-8",
     "gpu": "", "gpus": 1, "nodes": 1, "service": "atelier", "cpu": 1, "memory": "1Gi", "concurrency": 16,
-    "min_instances": 0, "max_instances": 3, "public": True,
+    "min_instances": 0, "max_instances": 3, "public": True, "traffic_log": True, "feedback": "",
 }  # fmt: skip
 
 

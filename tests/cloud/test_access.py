@@ -49,6 +49,13 @@ def test_the_app_may_do_nothing(names: Names) -> None:
     assert [grant for grant in access.grants(names, NUMBER) if grant.who == names.app] == []
 
 
+def test_the_app_keeps_feedback_where_nothing_else_is(names: Names) -> None:
+    found = access.grants(names.model_copy(update={"feedback": "demo-feedback"}), NUMBER)
+    (grant,) = [grant for grant in found if grant.who == names.app]
+    assert (grant.on, grant.role) == (Place("bucket", "demo-feedback"), "roles/storage.objectUser")
+    assert "gs://demo-feedback" in access.bind(names, grant)
+
+
 def test_the_trainer_starts_and_deploys_nothing(names: Names) -> None:
     assert {(grant.on, grant.role) for grant in access.grants(names, NUMBER) if grant.who == names.trainer} == {
         (PROJECT, "roles/logging.logWriter"),
@@ -122,11 +129,14 @@ def test_the_page_of_the_docs_has_every_role(names: Names) -> None:
     page = (ROOT / "docs/cloud.md").read_text(encoding="utf-8")
     table = {tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in page.splitlines() if "roles/" in line}
     ons = {"project": "the project", "bucket": "the bucket", "repository": "the repository of images"}
-    who = {names.trainer: "trainer", names.deployer: "deployer"}
+    who = {names.trainer: "trainer", names.app: "app", names.deployer: "deployer"}
+    names = names.model_copy(update={"feedback": "demo-feedback"})
     wanted = {
         (
             who.get(g.who, "workflows"),
-            ons.get(g.on.kind, f"the account {g.on.name.removeprefix('atelier-')}"),
+            "the bucket for feedback"
+            if g.on == Place("bucket", names.feedback)
+            else ons.get(g.on.kind, f"the account {g.on.name.removeprefix('atelier-')}"),
             f"`{g.role}`",
             g.why,
         )

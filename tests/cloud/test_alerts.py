@@ -504,7 +504,7 @@ def test_a_dry_run_runs_nothing_and_can_be_pasted(place: Place, names: Names, em
 @POSIX_SHELL
 def test_what_the_documents_say_removes_it_all(place: Place, names: Names) -> None:
     text = (ROOT / "docs/alerts.md").read_text(encoding="utf-8").partition("## Removing")[2]
-    block = text.partition("```sh\n")[2].partition("```")[0]
+    block = re.search(r"```sh[^\n]*\n(.*?)```", text, re.DOTALL)[1]
     somebody = {"name": f"projects/{PROJECT}/alertPolicies/5", "userLabels": {"service": "atelier"}, "conditions": []}
     place.monitoring.held["alertPolicies"][str(somebody["name"])] = somebody
     running(names, EMAIL)

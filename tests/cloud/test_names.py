@@ -22,6 +22,7 @@ from tests.conftest import ROOT
         ({"max_instances": 0}, r"gcp.max_instances is 0; it has to be .*greater than or equal to 1"),
         ({"public": "perhaps"}, r"gcp.public is 'perhaps'"),
         ({"github": "garments"}, r"gcp.github is 'garments'; it has to be empty, or owner/repository"),
+        ({"feedback": "demo-project-atelier"}, "gcp.feedback is 'demo-project-atelier', the bucket of data"),
         ({"colour": "red"}, r"gcp.colour is no name of ours"),
     ],
 )

@@ -21,6 +21,7 @@ from tests.app.served import served
 from tests.cloud.conftest import Cloud
 from tests.cloud.fake import RefusedError
 from tests.cloud.fake.run import Run
+from tests.conftest import ROOT
 
 COMMITS = ("a" * 40, "b" * 40, "c" * 40)
 SERVICE = r"run\.googleapis\.com/apis/.*/services"
@@ -302,3 +303,22 @@ def test_a_dry_run_of_a_closed_page_opens_nothing(names, models, tmp_path, monke
 def test_smoke_without_a_model_says_what_to_do(tmp_path):
     with pytest.raises(CloudError, match="uv run dvc repro"):
         smoke.expected(tmp_path)
+
+
+def test_feedback_is_kept_in_a_bucket_and_each_answer_logged(run, names, models):
+    kept = names.model_copy(update={"feedback": "demo-feedback"})
+    deploy(kept, COMMITS[0], models)
+    pod = run.services["atelier"]["spec"]["template"]["spec"]
+    (container,), (volume,) = pod["containers"], pod["volumes"]
+    environment = {variable["name"]: variable.get("value", "") for variable in container["env"]}
+    assert environment["TRAFFIC_LOG"] == "on"
+    assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": environment["FEEDBACK_DIR"]}]
+    assert volume["csi"]["driver"] == "gcsfuse.run.googleapis.com"
+    assert volume["csi"]["volumeAttributes"]["bucketName"] == "demo-feedback"
+    dockerfile = (ROOT / "dockerfiles/app.dockerfile").read_text(encoding="utf-8")
+    assert f"USER {serving.USER}:{serving.USER}" in dockerfile
+
+    deploy(names.model_copy(update={"traffic_log": False}), COMMITS[1], models)
+    pod = run.services["atelier"]["spec"]["template"]["spec"]
+    assert "volumes" not in pod
+    assert {"name": "TRAFFIC_LOG", "value": "off"} in pod["containers"][0]["env"]

@@ -23,7 +23,7 @@ from tests.cloud.fake.policies import CONCURRENT
 from tests.conftest import ROOT
 from tests.project import Project
 
-REPOSITORY = "somebody/garments"
+REPOSITORY, FEEDBACK = "somebody/garments", "demo-project-feedback"
 POSIX_SHELL = pytest.mark.skipif(
     os.name == "nt" or not shutil.which("bash"), reason="no bash here: nothing to paste the commands into"
 )
@@ -31,7 +31,7 @@ POSIX_SHELL = pytest.mark.skipif(
 
 @pytest.fixture
 def names() -> Names:
-    return Names.of({**GCP, "github": REPOSITORY})
+    return Names.of({**GCP, "github": REPOSITORY, "feedback": FEEDBACK})
 
 
 @pytest.fixture
@@ -55,7 +55,8 @@ def running(names: Names) -> Setup:
 
 def invoke(*words: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """A task, as it is typed, in the working directory."""
-    env = {**os.environ, "INVOKE_GCP_PROJECT": PROJECT, "INVOKE_GCP_GITHUB": REPOSITORY, "COLUMNS": "200", **changes}
+    env = {**os.environ, "INVOKE_GCP_PROJECT": PROJECT, "INVOKE_GCP_GITHUB": REPOSITORY, "COLUMNS": "200"}
+    env |= {"INVOKE_GCP_FEEDBACK": FEEDBACK, **changes}
     command = [sys.executable, "-m", "invoke", *words]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
@@ -82,9 +83,9 @@ def test_the_first_set_up_makes_all_and_the_second_nothing(
 
     assert set(resources.apis(names)) <= there.services.on
     assert [r.path for r in cloud.google.seen].count(f"/v1/projects/{PROJECT}/services:batchEnable") == 1
-    bucket = there.buckets.held[names.bucket]
-    assert bucket["location"] == "EUROPE-WEST1"
-    assert resources.bucket_lacks(bucket) == []
+    for bucket in (there.buckets.held[names.bucket], there.buckets.held[FEEDBACK]):
+        assert bucket["location"] == "EUROPE-WEST1"
+        assert resources.bucket_lacks(bucket) == []
     assert resources.cleans_up(there.repositories.held["atelier"])
     assert there.iam.accounts == {names.account(n) for n in ("atelier-trainer", "atelier-app", "atelier-deployer")}
     provider = there.iam.providers["repository"]
@@ -181,6 +182,10 @@ def nothing(there: Everything) -> None:
     pass
 
 
+def the_bucket(run: Setup) -> None:
+    run.bucket(NUMBER, run.names.bucket)
+
+
 @pytest.mark.parametrize(
     ("arrange", "act", "said"),
     [
@@ -188,8 +193,8 @@ def nothing(there: Everything) -> None:
         (deleted, lambda run: run.project(), "the project demo-project is being deleted: choose another"),
         (no_billing, lambda run: run.apis(), "billing is off for this project: link an account on console.cloud"),
         (api_off, lambda run: run.accounts(), r"is off in this project.*: type `uv run invoke cloud-setup`"),
-        (other_bucket, lambda run: run.bucket(NUMBER), "gs://demo-project-atelier is a bucket of another project"),
-        (closed_bucket, lambda run: run.bucket(NUMBER), "permission denied: .*its name is taken: choose another"),
+        (other_bucket, the_bucket, "gs://demo-project-atelier is a bucket of another project"),
+        (closed_bucket, the_bucket, "permission denied: .*its name is taken: choose another"),
     ],
     ids=[
         "somebody's project",
@@ -317,8 +322,10 @@ def test_a_dry_run_runs_nothing_and_can_be_pasted(
     assert [line for line in told if "add-iam-policy-binding" in line] == grants
     for expected in (
         resources.enable(names, resources.apis(names)),
-        resources.create_bucket(names),
-        resources.update_bucket(names, ["--versioning"]),
+        resources.create_bucket(names, names.bucket),
+        resources.update_bucket(names, names.bucket, ["--versioning"]),
+        resources.create_bucket(names, FEEDBACK),
+        resources.update_bucket(names, FEEDBACK, ["--versioning"]),
         resources.create_repository(names),
         resources.set_cleanup(names),
         resources.pool(names, "create"),
@@ -327,7 +334,7 @@ def test_a_dry_run_runs_nothing_and_can_be_pasted(
         ["uv", "run", *resources.verify_remote()],
     ):
         assert expected in told
-    assert len(told) == 1 + len(accounts) + len(grants) + 9
+    assert len(told) == 1 + len(accounts) + len(grants) + 11
 
 
 @POSIX_SHELL

@@ -31,7 +31,7 @@ class Everything:
         """Where the roles on something are kept, and the name that it has there."""
         return {
             "project": (self.projects.policies, self.names.project),
-            "bucket": (self.buckets.policies, self.names.bucket),
+            "bucket": (self.buckets.policies, place.name or self.names.bucket),
             "repository": (self.repositories.policies, self.names.repository),
             "account": (self.iam.policies, self.names.account(place.name)),
         }[place.kind]
@@ -62,7 +62,8 @@ class Everything:
             "versioning": {"enabled": True},
             "lifecycle": lifecycle,
         }
-        self.buckets.put(names.bucket, settings)
+        for bucket in filter(None, (names.bucket, names.feedback)):
+            self.buckets.put(bucket, settings)
         cleanup = json.loads(resources.CLEANUP.read_text(encoding="utf-8"))
         policies = {p["name"]: {**p, "id": p["name"], "action": p["action"]["type"].upper()} for p in cleanup}
         for policy in policies.values():
