@@ -24,24 +24,24 @@ SMALL = {
 ENVIRONMENT = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 
 
+def copy(folder: Path) -> None:
+    """Put the repository's own files, committed or not, into a folder; without the user's own pictures."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if name.startswith(("data/pictures/", "data/feedback/")) and not name.endswith("README.md"):
+            continue
+        if (source := ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+
+
 class Project:
     """The repository's own files, committed, without anybody's data, cache or outs."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
         self.folder = folder
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for name in filter(None, listed.split("\0")):
-            if name.startswith(("data/pictures/", "data/feedback/")) and not name.endswith("README.md"):
-                continue  # the user's own pictures
-            if (source := ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, folder / name)
+        copy(folder)
         (folder / "dvc.lock").unlink(missing_ok=True)
         self.set(**(SMALL | changes))
         self.git("init", "--quiet")

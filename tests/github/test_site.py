@@ -1,6 +1,5 @@
 """The site: links that leave docs/, and a build that fails where one leads nowhere."""
 
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy import site
-from tests.conftest import ROOT
+from tests import project
 
 HERE = "https://github.com/owner/name/blob/abc"
 
@@ -51,17 +50,7 @@ def copy(tmp_path: Path) -> Path:
     """The repository: pages link to files of all of it."""
     if not find_spec("material"):
         pytest.skip("the packages of the docs are not here: uv sync --group docs")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tmp_path / name)
+    project.copy(tmp_path)
     return tmp_path
 
 
