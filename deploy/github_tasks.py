@@ -10,7 +10,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from deploy import comment as comments
-from deploy import images, incoming, lock, registry, repository, serving
+from deploy import images, incoming, links, lock, registry, repository, serving
 from deploy import release as releases
 from deploy import report as reports
 from deploy.gcloud import Shell
@@ -97,11 +97,22 @@ def in_step(_: Context, pictures: bool = False) -> None:
     tell(behind="true" if changed else "false")
 
 
-@task(help={"serve": "show the site on http://127.0.0.1:8000, and again at each change"})
-def docs(_: Context, serve: bool = False) -> None:
+@task(
+    help={
+        "serve": "show the site on http://127.0.0.1:8000, and again at each change",
+        "external": "instead, ask every address outside that a page links to",
+    }
+)
+def docs(_: Context, serve: bool = False, external: bool = False) -> None:
     """Build the site of docs/ into site/; a broken link fails it."""
     from importlib.util import find_spec
 
+    if external:
+        found = links.external([Path("README.md"), *sorted(Path("docs").glob("*.md"))])
+        if lost := links.dead(found):
+            raise Exit("\n".join(lost), code=1)
+        print(f"{len(found)} addresses answer")
+        return
     if not find_spec("material"):
         raise Exit(DOCS, code=1)
     # Not --quiet: it keeps warnings from being counted, and so --strict from failing.
