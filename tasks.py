@@ -68,6 +68,8 @@ BENCHMARKS = (
     "drift",
     "int8",
     "memory",
+    "preparing",
+    "scale",
     "serving",
     "sketches",
     "sustained",
@@ -322,8 +324,14 @@ def lock_in_step() -> None:
 
 @task(help={"slow": "the slow ones and those in a browser instead"})
 def test(_: Context, slow: bool = False) -> None:
-    """Run the tests that take seconds, as `uv run pytest` does."""
-    must(sys.executable, "-m", "pytest", *(("-m", "slow or browser") if slow else ()))
+    """Run the tests that take seconds, as `uv run pytest` does; or the slow ones, files side by side on all cores."""
+    pytest = (sys.executable, "-m", "pytest")
+    if not slow:
+        must(*pytest)
+        return
+    cores = str(min(os.cpu_count() or 1, 4))  # each may train: more would want more memory than most have
+    must(*pytest, "-m", "(slow or browser) and not alone", "-n", cores, "--dist", "loadfile")
+    must(*pytest, "-m", "alone")
 
 
 @task

@@ -11,7 +11,7 @@ from benchmarks import load, sustained
 from benchmarks.servers import APP, Server, running, sample
 from tests.app import tiny_model
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")
