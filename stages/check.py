@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stages import params
 from stages.prepare import split
-from stages.sources import Source, drawn_sketches, extra_folder, fashion_mnist, image_folder, joined, stream
+from stages.sources import Source, drawn_sketches, extra_folder, fashion_mnist, image_folder, joined, streaming
 from stages.stage import StageError, log, run
 
 FEW = 10  # pictures a class: fewer, and one of them in the test split is worth more than 10 points of its class
@@ -84,17 +84,18 @@ def _pictures(own: Source, extra: Source, in_test: NDArray[np.bool_]) -> list[st
     leaks: list[tuple[int, int]] = []
     contradictions: list[tuple[int, int]] = []
     at = 0
-    for pictures, bad in stream(source, np.arange(len(source.labels))):
-        unreadable += bad
-        for picture in pictures:
-            # All black is what an unreadable one looks like; it is named already.
-            if picture.any():
-                seen = first.setdefault(hashlib.sha256(picture.tobytes()).digest(), at)
-                if in_test[seen] != in_test[at]:
-                    leaks.append((seen, at))
-                elif source.labels[seen] != source.labels[at]:
-                    contradictions.append((seen, at))
-            at += 1
+    with streaming(source) as stream:
+        for pictures, bad in stream(np.arange(len(source.labels))):
+            unreadable += bad
+            for picture in pictures:
+                # All black is what an unreadable one looks like; it is named already.
+                if picture.any():
+                    seen = first.setdefault(hashlib.sha256(picture.tobytes()).digest(), at)
+                    if in_test[seen] != in_test[at]:
+                        leaks.append((seen, at))
+                    elif source.labels[seen] != source.labels[at]:
+                        contradictions.append((seen, at))
+                at += 1
 
     def name(index: int) -> str:
         part, at = (own, index) if index < len(own.labels) else (extra, index - len(own.labels))

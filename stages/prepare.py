@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stages import params
-from stages.sources import Source, drawn_sketches, extra_folder, fashion_mnist, image_folder, joined, stream
+from stages.sources import Source, drawn_sketches, extra_folder, fashion_mnist, image_folder, joined, streaming
 from stages.stage import StageError, log, run, sha256, whole_folder, write_json
 
 SPLITS = ("train", "val", "test")
@@ -56,14 +56,18 @@ def prepare(
         splits["train"] = np.random.default_rng([seed, len(together)]).permutation(together)
 
     problems: list[str] = []
-    with whole_folder(out) as folder, tqdm(total=len(source.labels), unit=" pictures", disable=None) as bar:
+    with (
+        whole_folder(out) as folder,
+        streaming(source) as stream,
+        tqdm(total=len(source.labels), unit=" pictures", disable=None) as bar,
+    ):
         for name, indices in splits.items():
             np.save(folder / f"{name}.labels.npy", source.labels[indices])
             images = np.lib.format.open_memmap(
                 folder / f"{name}.images.npy", "w+", np.uint8, (len(indices), image_size, image_size)
             )
             done = 0
-            for pictures, unreadable in stream(source, indices):
+            for pictures, unreadable in stream(indices):
                 images[done : done + len(pictures)] = pictures
                 done += len(pictures)
                 problems += unreadable

@@ -10,6 +10,7 @@ import os
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,6 +33,8 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 Pixels = NDArray[np.uint8]
 # Indices -> pictures uint8 [n, S, S], and a line for each picture that could not be read (black in the array).
 Reader = Callable[[NDArray[np.int64]], tuple[Pixels, list[str]]]
+# The same a chunk at a time.
+Stream = Callable[[NDArray[np.int64]], Iterator[tuple[Pixels, list[str]]]]
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,23 @@ class Source:
     slow: bool
 
 
-def stream(source: Source, indices: NDArray[np.int64], chunk: int = 1024) -> Iterator[tuple[Pixels, list[str]]]:
-    """Read pictures in the order of `indices`, a chunk at a time, on all cores where that pays."""
-    chunks = [indices[start : start + chunk] for start in range(0, len(indices), chunk)]
-    cores = os.cpu_count() or 1
-    if not source.slow or len(chunks) == 1 or cores == 1:
-        yield from map(source.read, chunks)
+@contextmanager
+def streaming(source: Source, chunk: int = 1024) -> Iterator[Stream]:
+    """A function that reads pictures in the order of indices, a chunk at a time, on all cores where that pays.
+
+    It may be called again and again: the workers stay, and their start costs as much as thousands of small pictures.
+    """
+
+    def chunks(indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        return [indices[start : start + chunk] for start in range(0, len(indices), chunk)]
+
+    cores = min(os.cpu_count() or 1, len(chunks(source.labels)))
+    if not source.slow or cores == 1:
+        yield lambda indices: map(source.read, chunks(indices))
         return
     # Spawned, not forked: the same on every system, and safe beside threads.
-    with ProcessPoolExecutor(min(cores, len(chunks)), get_context("spawn"), _adopt, (source.read,)) as pool:
-        yield from pool.map(_work, chunks)
+    with ProcessPoolExecutor(cores, get_context("spawn"), _adopt, (source.read,)) as pool:
+        yield lambda indices: pool.map(_work, chunks(indices))
 
 
 _reader: Reader  # a worker's copy, sent once instead of with every chunk

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.datasets import FashionMNIST
 
 from stages import sources
-from stages.sources import drawn_sketches, fashion_mnist, image_folder, stream
+from stages.sources import drawn_sketches, fashion_mnist, image_folder, streaming
 from stages.stage import StageError
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: nobody answers
@@ -181,6 +181,7 @@ def test_sketches_do_not_depend_on_who_draws_them_when() -> None:
 def test_workers_give_what_one_process_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     source = drawn_sketches(28, 100, seed=3)
-    order = np.arange(100)[::-1]
-    streamed = np.concatenate([pictures for pictures, _ in stream(source, order, chunk=30)])
-    assert np.array_equal(streamed, source.read(order)[0])
+    with streaming(source, chunk=30) as stream:
+        for order in (np.arange(100)[::-1], np.arange(7)):  # the same workers twice
+            streamed = np.concatenate([pictures for pictures, _ in stream(order)])
+            assert np.array_equal(streamed, source.read(order)[0])
