@@ -77,7 +77,7 @@ BENCHMARKS = (
     "unlike",
 )
 RESULTS = Path("docs/results.json")
-PAGES = ("README.md", "docs/capacity.md", "docs/drift.md")  # whose tables `invoke publish` makes
+PAGES = ("README.md", "docs/capacity.md", "docs/drift.md", "docs/scale.md")  # whose tables `invoke publish` makes
 EXPORTS = {
     "requirements/app.txt": ["--no-default-groups"],
     "requirements/train.txt": ["--no-group", "dev", "--no-group", "cloud"],
@@ -413,10 +413,16 @@ def publish(_: Context) -> None:
 
 def tables(published: dict[str, Any]) -> dict[str, str]:
     """The tables of PAGES in Markdown, by name: of the published run, and of what was measured beside it."""
-    from benchmarks import capacity, drift, training  # here, since they import torch
+    from benchmarks import capacity, drift, preparing, scale, training  # here, since they import torch
 
     made = {"results": results_table(published), "robustness": robustness_table(published)}
-    for name, table in (("capacity", capacity.table), ("drift", drift.table), ("training", training.table)):
+    for name, table in (
+        ("capacity", capacity.table),
+        ("drift", drift.table),
+        ("preparing", preparing.table),
+        ("scale", scale.table),
+        ("training", training.table),
+    ):
         found = json.loads(Path(f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))  # by `invoke bench`
         made[name] = "\n".join(table(found))
     return made

@@ -264,7 +264,7 @@ def test_what_a_job_installs_is_enough(
     workflow: str, name: str, instead: dict[str, str], published: Published, tmp_path: Path
 ) -> None:
     folder = published.clone(f"installed-{workflow}")
-    context = {**CLOUD, "github.ref_name": "model#prod#1"}
+    context = {**CLOUD, "github.ref_name": "model#prod#1", "github.event_name": "push"}
     job = Job(workflow, name, folder, tmp_path, context, instead)
     install = next(
         step["run"] for step in load(workflow)["jobs"][name]["steps"] if step.get("run", "").startswith("uv sync")
