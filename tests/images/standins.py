@@ -65,6 +65,8 @@ def base(root: Path) -> Path:
     must([shutil.which("debootstrap", path=PATH) or "debootstrap", "--variant=minbase", include, "bookworm", str(root)])
     local = root / "usr/local"
     shutil.move(root / "usr/bin" / PYTHON, local / "bin" / PYTHON)
+    # Some versions of Debian's package have a folder there for what is installed by hand: it would be moved into that.
+    shutil.rmtree(local / "lib" / PYTHON, ignore_errors=True)
     shutil.move(root / "usr/lib" / PYTHON, local / "lib" / PYTHON)
     for name in ("python3", "python"):
         (local / "bin" / name).symlink_to(PYTHON)
