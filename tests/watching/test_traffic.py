@@ -17,6 +17,7 @@ from deploy import drift_page, traffic
 from deploy.gcloud import CloudError
 from deploy.names import Names
 from tests.app import tiny_model
+from tests.cloud.conftest import GCP
 from tests.conftest import ROOT
 
 SHAPES = list(tiny_model.shapes().values())
@@ -171,12 +172,7 @@ def test_cloud_loggings_entries_are_the_same_rows(
             assert argv == traffic.read_log(names, timedelta(hours=1))
             return entries
 
-    names = Names.of(
-        {"project": "my-project", "region": "europe-west1", "bucket": "b" * 5, "repository": "atelier", "github": ""}
-        | {"trainer": "trainer", "app": "the-app", "deployer": "deployer", "machine": "n1-standard-8", "gpu": ""}
-        | {"gpus": 1, "nodes": 1, "service": "atelier", "public": True, "cpu": 1, "memory": "1Gi", "concurrency": 16}
-        | {"min_instances": 0, "max_instances": 3}
-    )
+    names = Names.of(GCP)
     frame = traffic.from_cloud(Told(), names, timedelta(hours=1))  # type: ignore[arg-type]
     here = traffic.from_folder(str(log(tmp_path, classifier, [(START, CLEAN)])), START)
     assert np.allclose(
