@@ -28,7 +28,9 @@ from stages.stage import StageError, log
 MIRROR_VARIABLE = "FASHION_MNIST_MIRROR"
 DOWNLOADS = Path(".atelier/fashion-mnist")
 TIMEOUT = 30  # seconds without a byte, after which a mirror counts as dead
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+
+PAYS = 1000  # pictures for each worker, fewer than which are read before it has started
 
 Pixels = NDArray[np.uint8]
 # Indices -> pictures uint8 [n, S, S], and a line for each picture that could not be read (black in the array).
@@ -57,7 +59,7 @@ class Source:
 
 
 @contextmanager
-def streaming(source: Source, chunk: int = 1024) -> Iterator[Stream]:
+def streaming(source: Source, chunk: int = 256) -> Iterator[Stream]:
     """A function that reads pictures in the order of indices, a chunk at a time, on all cores where that pays.
 
     It may be called again and again: the workers stay, and their start costs as much as thousands of small pictures.
@@ -66,7 +68,7 @@ def streaming(source: Source, chunk: int = 1024) -> Iterator[Stream]:
     def chunks(indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         return [indices[start : start + chunk] for start in range(0, len(indices), chunk)]
 
-    cores = min(os.cpu_count() or 1, len(chunks(source.labels)))
+    cores = min(os.cpu_count() or 1, len(source.labels) // PAYS + 1)
     if not source.slow or cores == 1:
         yield lambda indices: map(source.read, chunks(indices))
         return
@@ -299,13 +301,12 @@ def _class_folders(root: Path) -> tuple[str, ...]:
 
 
 def _picture_files(folder: Path, *, empty: bool = False) -> list[str]:
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    pictures = [str(p) for p in files if p.suffix.lower() in SUFFIXES]
+    with os.scandir(folder) as entries:  # which knows what is a file without asking for each
+        files = sorted((e for e in entries if e.is_file() and not e.name.startswith(".")), key=lambda e: e.name)
+    pictures = [file.path for file in files if file.name.lower().endswith(SUFFIXES)]
     if not pictures and not empty:
-        raise StageError(
-            f"{folder.as_posix()} holds no picture ({', '.join(sorted(SUFFIXES))}): add some or remove the folder"
-        )
-    if left_out := [p.name for p in files if p.suffix.lower() not in SUFFIXES]:
+        raise StageError(f"{folder.as_posix()} holds no picture ({', '.join(SUFFIXES)}): add some or remove the folder")
+    if left_out := [file.name for file in files if not file.name.lower().endswith(SUFFIXES)]:
         log(f"{folder.as_posix()}: left out {len(left_out)} file(s) that are no pictures, such as {left_out[0]}")
     return pictures
 

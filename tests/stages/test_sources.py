@@ -180,6 +180,7 @@ def test_sketches_do_not_depend_on_who_draws_them_when() -> None:
 
 def test_workers_give_what_one_process_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(sources, "PAYS", 50)
     source = drawn_sketches(28, 100, seed=3)
     with streaming(source, chunk=30) as stream:
         for order in (np.arange(100)[::-1], np.arange(7)):  # the same workers twice
