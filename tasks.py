@@ -68,6 +68,7 @@ BENCHMARKS = (
     "drift",
     "int8",
     "memory",
+    "overhead",
     "preparing",
     "scale",
     "serving",
@@ -413,12 +414,13 @@ def publish(_: Context) -> None:
 
 def tables(published: dict[str, Any]) -> dict[str, str]:
     """The tables of PAGES in Markdown, by name: of the published run, and of what was measured beside it."""
-    from benchmarks import capacity, drift, preparing, scale, training  # here, since they import torch
+    from benchmarks import capacity, drift, overhead, preparing, scale, training  # here, since they import torch
 
     made = {"results": results_table(published), "robustness": robustness_table(published)}
     for name, table in (
         ("capacity", capacity.table),
         ("drift", drift.table),
+        ("overhead", overhead.table),
         ("preparing", preparing.table),
         ("scale", scale.table),
         ("training", training.table),

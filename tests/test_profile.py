@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import profile, training
-from tests.conftest import TRAIN, Run
+from benchmarks import overhead, profile, training
+from stages import params
+from tests.conftest import ROOT, TRAIN, Run
 
 
 def test_every_part_of_a_step_is_in_the_table(run: Run) -> None:
@@ -16,8 +17,17 @@ def test_every_part_of_a_step_is_in_the_table(run: Run) -> None:
     assert any("convolution" in name for name, _ in operators)
 
 
-@pytest.mark.parametrize("module", [profile, training])
+@pytest.mark.parametrize("module", [overhead, profile, training])
 def test_without_pictures_it_says_what_to_type(module: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="data/prepared is missing: run `uv run dvc repro"):
         module.main()  # type: ignore[attr-defined]
+
+
+def test_what_surrounds_the_steps_is_timed_in_a_real_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overhead, "PREPARED", run.prepared)
+    monkeypatch.setattr(overhead, "STARTS", 1)
+    values = params.load(ROOT / "params.yaml").model_dump() | TRAIN
+    found = overhead.measure(values)
+    assert found["first_step"] > 0
+    assert 0 < found["around"] < 1
