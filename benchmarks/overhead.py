@@ -27,9 +27,15 @@ STARTS = 5
 STEPS = 4  # of an epoch, while the calls are timed
 
 
-def first_step(folder: Path) -> float:
-    """Seconds from the start of `python -m stages.train` until its first step is done; the median of STARTS."""
-    return statistics.median(_child(folder, "until_first_step", time.time()) for _ in range(STARTS))
+def first_step(folder: Path) -> tuple[float, float]:
+    """Seconds until the first step of `python -m stages.train` is done, and of `import torch`; medians of STARTS."""
+    steps, imports = [], []
+    for _ in range(STARTS):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import torch"], check=True)
+        imports.append(time.perf_counter() - start)
+        steps.append(_child(folder, "until_first_step", time.time()))
+    return statistics.median(steps), statistics.median(imports)
 
 
 def around(folder: Path) -> dict[str, float]:
@@ -106,7 +112,8 @@ def measure(values: dict[str, Any]) -> dict[str, Any]:
     """Both, for data/prepared and the params `values`.
 
     Returns:
-        `first_step` in seconds, on the whole train split; `around` as a share of the training's time.
+        `first_step` in seconds, on the whole train split, of which torch's own import takes `import_torch`; `around`
+        as a share of the training's time.
     """
     from benchmarks.profile import shorten  # here, since the children shall start as `train` does
     from deploy.verify import machine
@@ -118,11 +125,16 @@ def measure(values: dict[str, Any]) -> dict[str, Any]:
             write_json(folder / "params.yaml", values)  # JSON is YAML
         shutil.copytree(PREPARED, whole / "data/prepared")
         shorten(PREPARED, short / "data/prepared", STEPS * values["batch_size"])
-        start, calls = first_step(whole), around(short)
+        (start, torch), calls = first_step(whole), around(short)
     steps = sum(read_json(PREPARED / "meta.json")["counts"]["train"].values()) // values["batch_size"]
     bar, step = calls.pop("progress, a step"), calls.pop("a step")
     each = sum(calls.values()) / values["epochs"] + bar * steps
-    return {"machine": machine(), "first_step": round(start, 2), "around": round(each / (each + step * steps), 4)}
+    return {
+        "machine": machine(),
+        "first_step": round(start, 2),
+        "import_torch": round(torch, 2),
+        "around": round(each / (each + step * steps), 4),
+    }
 
 
 def main() -> None:
@@ -142,7 +154,8 @@ def table(found: dict[str, Any]) -> list[str]:
     return [
         f"| around the steps of a training, {found['machine']} | |",
         "|---|---|",
-        f"| `python -m stages.train` to the end of its first step | {found['first_step']:.1f} s |",
+        f"| `python -m stages.train` to the end of its first step | {found['first_step']:.1f} s; "
+        f"`import torch` alone: {found['import_torch']:.1f} s |",
         f"| dvclive, progress and checkpoints | {found['around']:.1%} of a training |",
     ]
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from stages import batches, params, pins, train
+from stages import batches, optimizers, params, pins, train
 from stages.network import Network
 from stages.stage import StageError, write_json
 
@@ -32,8 +32,8 @@ BASELINE_BATCH = 64
 Step = Callable[[int], None]
 
 
-def baseline(data: batches.Split) -> Step:
-    """A step of the course project's recipe, on the batch of that number."""
+def baseline(data: batches.Split) -> tuple[torch.nn.Module, Step]:
+    """The course project's network, and a step of its recipe, on the batch of that number."""
     network = torchvision.models.resnet18(num_classes=10)
     network.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
@@ -45,14 +45,14 @@ def baseline(data: batches.Split) -> Step:
         F.cross_entropy(network(images.unsqueeze(1).float() / 255), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    return step
+    return network, step
 
 
 def ours(data: batches.Split, values: params.Params, feeding: list[float]) -> Step:
     """A step as `train` makes it; the seconds until its pictures are there go to `feeding`."""
     device, dtype = train.choose(values.precision)
     network = Network(10, values.width).to(device).to(memory_format=torch.channels_last)
-    optimizers = train.make_optimizers(network, values.lr, values.weight_decay)
+    moving = optimizers.make_optimizers(network, values.lr, values.weight_decay)
     todo = batches.order(values.seed, 0, len(data), values.batch_size)
     mirrored = batches.mirrored(values.seed, len(data))
 
@@ -65,7 +65,7 @@ def ours(data: batches.Split, values: params.Params, feeding: list[float]) -> St
             loss = F.cross_entropy(network(images), labels, label_smoothing=values.label_smoothing)
         network.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        for optimizer in optimizers:
+        for optimizer in moving:
             optimizer.step()
 
     return step
@@ -84,7 +84,7 @@ def rounds(values: params.Params) -> dict[str, float]:
     data = batches.read_split(PREPARED, "train", train.choose(values.precision)[0])
     feeding: list[float] = []
     contestants = {
-        "baseline": (baseline(data), BASELINE_BATCH),
+        "baseline": (baseline(data)[1], BASELINE_BATCH),
         "ours": (ours(data, values, feeding), values.batch_size),
     }
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -109,7 +109,7 @@ def in_process(values: params.Params, precision: str, environment: dict[str, str
 
 def told(precision: str) -> None:
     """Print the `rounds` of a precision as JSON, for `in_process`."""
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     print(json.dumps(rounds(params.load().model_copy(update={"precision": precision}))))
 

@@ -23,12 +23,12 @@ class Residual(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [conv_bn(channels, channels)]
         for _ in range(depth - 1):
-            layers += [nn.ReLU(), conv_bn(channels, channels)]
+            layers += [nn.ReLU(inplace=True), conv_bn(channels, channels)]
         self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        return torch.relu(x + self.body(x))
+        return (x + self.body(x)).relu_()
 
 
 class Network(nn.Module):
@@ -52,12 +52,12 @@ class Network(nn.Module):
         self.register_buffer("std", torch.tensor(std))
         self.body = nn.Sequential(
             conv_bn(1, STEM),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             conv_bn(STEM, width // 2, stride=2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             Residual(width // 2, 1),
             conv_bn(width // 2, width, stride=2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             Residual(width, 2),
             Residual(width, 1),
         )

@@ -30,16 +30,15 @@ from tqdm import tqdm
 from stages import batches, batchnorm, checkpoint, params, pins, world
 from stages.curves import record_curves, record_speed
 from stages.launch import launch
-from stages.muon import Muon
 from stages.network import Network
+from stages.optimizers import make_optimizers, one_cycle
 from stages.rendezvous import join
 from stages.stage import StageError, read_json, run, sha256
 from stages.world import ALONE, World
 
-WARM_UP = 0.2  # share of the steps in which the learning rate rises
-MUON_SCALE = 10  # Muon's learning rate in units of AdamW's, which is `lr`
 CHECK_EVERY = 50  # steps between looks at the loss; each look waits for the device
-CODE = [Path(__file__).with_name(f"{name}.py") for name in ("train", "network", "batches", "batchnorm", "muon")]
+LEARNING = ("train", "network", "batches", "batchnorm", "muon", "optimizers")
+CODE = [Path(__file__).with_name(f"{name}.py") for name in LEARNING]  # a checkpoint fits what it was made by
 
 
 def train(
@@ -103,16 +102,16 @@ def fit(
     here.say(f"training on {device.type} in {str(dtype).removeprefix('torch.')}, {threads} threads{shared}")
     torch.manual_seed(seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "mps")  # which lacks some
+    # As use_deterministic_algorithms, which would load torch's compiler as well: 1.7 s.
+    torch.set_deterministic_debug_mode("warn" if device.type == "mps" else "error")  # which lacks some
     # Else new memory is filled before it is written: a tenth of a step, for an operator that might forget to write.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     data = batches.read_split(prepared, "train", device)
     val = batches.read_split(prepared, "val", device)
     mirrored = batches.mirrored(seed, len(data))
-    network = (
-        Network(len(meta["classes"]), width, *pixel_statistics(data)).to(device).to(memory_format=torch.channels_last)
-    )
+    network = Network(len(meta["classes"]), width, *pixel_statistics(data))
+    network = network.to(device).to(memory_format=torch.channels_last)
     optimizers = make_optimizers(network, lr, weight_decay, fused=precision == "reproducible")
     size = min(batch_size, len(data))
     steps = len(data) // size  # in an epoch
@@ -139,7 +138,7 @@ def fit(
         here.say(f"going on from epoch {len(history) + 1}, step {first + 1}")
         if state["made_by"] != made_by:
             here.say(f"made by {counts(state['made_by'])}, going on with {counts(made_by)}: the bits will be others")
-    if here.first:
+    if here.first and history:  # without, dvclive need not be loaded before the first step
         record_curves(curves, history)
 
     def save(step: int) -> None:
@@ -212,10 +211,10 @@ def fit(
             weights = torch.cat([p.detach().flatten() for p in network.parameters()]).cpu().numpy().tobytes()
             here.agree("the weights", digest(weights, device))  # another processor's arithmetic would part them
         history.append(entry)
+        save(0)
         if here.first:
             record_curves(curves, history)
             record_speed(speed, epoch, rate)
-        save(0)
 
     if not here.first:
         return
@@ -287,37 +286,6 @@ def pixel_statistics(data: batches.Split) -> tuple[float, float]:
     mean = float((counts * levels).sum() / counts.sum())
     variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
     return mean, max(variance, 1e-6) ** 0.5
-
-
-def make_optimizers(
-    network: Network, lr: float, weight_decay: float, fused: bool = False
-) -> list[torch.optim.Optimizer]:
-    """Muon for the convolutions between features; AdamW for the first, which sees pixels, the head and the norms.
-
-    Weight decay for what multiplies, none for shifts and scales. `peak` is what `one_cycle` scales. AdamW that is not
-    `fused` takes its square roots from MKL, which on an AMD processor rounds them otherwise than on Intel's.
-    """
-    weights = [p for p in network.parameters() if p.ndim > 1]
-    hidden = [p for p in weights if p.ndim == 4 and p is not weights[0]]
-    others = [weights[0], *(p for p in weights if p.ndim == 2)]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
-    muon = Muon(hidden, lr=MUON_SCALE * lr, weight_decay=weight_decay)
-    adamw = torch.optim.AdamW(
-        [{"params": others, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-        lr=lr,
-        betas=(0.9, 0.99),
-        fused=fused or None,  # else torch takes what is fast on the device
-    )
-    for optimizer in (muon, adamw):
-        for group in optimizer.param_groups:
-            group["peak"] = group["lr"]
-    return [muon, adamw]
-
-
-def one_cycle(step: int, steps: int) -> float:
-    """Share of the peak learning rate: straight up to 1, straight down to nearly nothing (Smith, arXiv:1708.07120)."""
-    done = (step + 1) / (steps + 1)
-    return min(done / WARM_UP, (1 - done) / (1 - WARM_UP))
 
 
 def check_finite(losses: torch.Tensor, before: int, steps: int, peak: float) -> None:

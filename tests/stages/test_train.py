@@ -11,7 +11,7 @@ from stages import batches
 from stages import train as module
 from stages.network import load
 from stages.stage import StageError
-from stages.train import assess, choose, one_cycle
+from stages.train import assess, choose
 from stages.world import World
 from tests.conftest import ROOT, TRAIN, Run
 from tests.stages.threads import together
@@ -152,15 +152,6 @@ def test_it_learns(run: Run) -> None:
     lines = (run.reports / "training/plots/metrics/train/loss.tsv").read_text().splitlines()[1:]
     losses = [float(line.split("\t")[1]) for line in lines]
     assert losses == sorted(losses, reverse=True)
-
-
-def test_the_learning_rate_rises_then_falls_and_never_is_zero() -> None:
-    rates = [one_cycle(step, 100) for step in range(100)]
-    top = rates.index(max(rates))
-    assert rates[: top + 1] == sorted(rates[: top + 1])
-    assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert min(rates) > 0
-    assert max(rates) == pytest.approx(1, abs=0.02)
 
 
 def test_bf16_is_taken_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
