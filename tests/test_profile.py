@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import overhead, profile, training
+from benchmarks import overhead, profile, seeds, training
 from stages import params
 from tests.conftest import ROOT, TRAIN, Run
 
@@ -17,7 +17,7 @@ def test_every_part_of_a_step_is_in_the_table(run: Run) -> None:
     assert any("convolution" in name for name, _ in operators)
 
 
-@pytest.mark.parametrize("module", [overhead, profile, training])
+@pytest.mark.parametrize("module", [overhead, profile, seeds, training])
 def test_without_pictures_it_says_what_to_type(module: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="data/prepared is missing: run `uv run dvc repro"):
@@ -30,4 +30,5 @@ def test_what_surrounds_the_steps_is_timed_in_a_real_training(run: Run, monkeypa
     values = params.load(ROOT / "params.yaml").model_dump() | TRAIN
     found = overhead.measure(values)
     assert found["first_step"] > 0
+    assert found["import_torch"] > 0
     assert 0 < found["around"] < 1

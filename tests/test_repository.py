@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import tasks
+from benchmarks import pages
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,9 +43,9 @@ def test_the_tables_are_the_committed_run_and_what_was_measured() -> None:
         ("export", "reports/export"),
     ):
         assert published["md5"][path] == next(o["md5"] for o in lock["stages"][stage]["outs"] if o["path"] == path)
-    pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in tasks.PAGES)
-    for name, table in tasks.tables(published).items():
-        assert f"<!-- {name}: invoke publish -->\n{table}\n<!-- /{name} -->" in pages, name
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in pages.PAGES)
+    for name, table in pages.tables(published).items():
+        assert f"<!-- {name}: invoke publish -->\n{table}\n<!-- /{name} -->" in text, name
 
 
 def test_committed_params_are_those_of_the_published_run() -> None:

@@ -1,0 +1,88 @@
+"""Runs over seeds: what is kept, what is made anew, what is said of them."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks import seeds
+from tests.conftest import ROOT, TRAIN, Run
+
+
+@pytest.fixture
+def made(fresh: Run, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that were asked for, in a folder with prepared sketches; they happen in this process."""
+    write_params()
+    seeds.RESULTS.parent.mkdir(parents=True)
+    monkeypatch.setattr(seeds, "RECIPES", {"fast": ({"epochs": 1}, 2), "wide": ({"width": 24, "epochs": 1}, 1)})
+    calls: list[str] = []
+
+    def child(call: str) -> dict[str, Any]:
+        calls.append(call)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            eval(f"seeds.{call}", {"seeds": seeds})  # what a process of its own would run
+        found: dict[str, Any] = json.loads(said.getvalue().splitlines()[-1])
+        return found
+
+    monkeypatch.setattr(seeds, "child", child)
+    return calls
+
+
+def write_params(**changes: object) -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | TRAIN | changes
+    Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+def test_every_run_is_made_once_and_only_what_is_missing_again(made: list[str]) -> None:
+    seeds.main()
+    everything = ["once_through()", "trained('fast', 1)", "trained('fast', 2)", "trained('wide', 1)"]
+    assert made == everything
+    found = json.loads(seeds.RESULTS.read_text(encoding="utf-8"))
+    assert found["wide"]["runs"]["1"]["parameters"] > found["fast"]["runs"]["1"]["parameters"]
+    assert all(0.1 < run["accuracy"] <= 1 for run in found["fast"]["runs"].values())
+
+    made.clear()
+    del found["fast"]["runs"]["2"]
+    seeds.RESULTS.write_text(json.dumps(found), encoding="utf-8")
+    seeds.main()
+    assert made == ["trained('fast', 2)"]
+
+    made.clear()
+    write_params(lr=0.02)
+    seeds.main()
+    assert made == everything
+
+
+def test_the_accuracy_is_that_of_the_network_that_was_trained(made: list[str], fresh: Run) -> None:
+    from stages.evaluate import evaluate
+
+    found = {}
+    for seed in (1, 2):
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            seeds.trained("fast", seed)
+        found[seed] = json.loads(said.getvalue().splitlines()[-1])["accuracy"]
+        network = seeds.WORK / f"fast-{seed}/network.pt"
+        evaluate(fresh.prepared, network, fresh.reports / "evaluation", seed=1, coverage=0.9)
+        metrics = json.loads((fresh.reports / "evaluation/metrics.json").read_text(encoding="utf-8"))
+        assert metrics["accuracy"] == pytest.approx(found[seed], abs=1e-6)
+
+
+def test_the_table_says_how_many_seeds_there_are_and_what_a_recipe_changes() -> None:
+    runs = {str(n): {"accuracy": 0.94 + n / 1000, "seconds": 300.0, "parameters": 1000} for n in range(3)}
+    found = {
+        "machine": "a machine",
+        "baseline": {"changes": {}, "runs": {"0": {"accuracy": 0.87, "seconds": 200.0}}},
+        "fast": {"changes": {"epochs": 7}, "runs": runs},
+        "default": {"changes": {}, "runs": {"1": runs["1"]}},
+    }
+    assert seeds.table(found)[2:] == [
+        "| the course project's ResNet-18, one epoch | 87.00% | 200 s | 1 |",
+        "| `-S epochs=7`, 1,000 parameters, 3 seeds | 94.10% ± 0.10% | 300 s | 1.5 |",
+        "| params.yaml as it is, 1,000 parameters, one seed | 94.10% | 300 s | 1.5 |",
+    ]
