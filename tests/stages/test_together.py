@@ -73,8 +73,8 @@ def outs(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
-def loss(folder: Path) -> float:
-    return float(read_json(folder / "reports/training/metrics.json")["train"]["loss"])
+def loss(folder: Path, split: str = "train") -> float:
+    return float(read_json(folder / "reports/training/metrics.json")[split]["loss"])
 
 
 class Start:
@@ -245,12 +245,17 @@ def test_two_learn_as_one_does_and_leave_one_set_of_files(two: Training, run: Ru
     said = two.log.read_text(encoding="utf-8")
     assert "training on cpu in float32, 1 threads, 2 processes\n" in said
     assert said.count("epoch 1/3: ") == 1
-    first_epochs = [
-        float((folder / "reports/training/plots/metrics/train/loss.tsv").read_text().splitlines()[1].split("\t")[1])
-        for folder in (two.folder, run.folder)
-    ]
-    assert first_epochs[0] == pytest.approx(first_epochs[1], abs=2e-3)
     assert two.loss == pytest.approx(loss(run.folder), abs=0.05)
+
+
+@pytest.mark.parametrize("batch_size", [40, 41])  # which cannot be halved
+def test_two_take_the_steps_of_one(start: Start, fresh: Run, batch_size: int) -> None:
+    """With a low learning rate: a high one makes 0.005 of a difference in rounding, as other threads do."""
+    training = start("here", devices=2, epochs=1, lr=1e-3, batch_size=batch_size)
+    training.end(0)
+    fresh.train(epochs=1, lr=1e-3, batch_size=batch_size)
+    for split in ("train", "val"):
+        assert loss(training.folder, split) == pytest.approx(loss(fresh.folder, split), abs=5e-4)
 
 
 def test_two_nodes_end_with_the_bits_of_two_processes_here(two: Training, start: Start) -> None:
@@ -271,13 +276,6 @@ def test_two_nodes_of_two_processes_end_with_the_bits_of_four_here(start: Start)
     second.end(0)
     assert first.outs() == here.outs()
     assert second.outs() == {}
-
-
-def test_a_batch_that_cannot_be_halved_is_shared_all_the_same(start: Start, fresh: Run) -> None:
-    training = start("here", devices=2, batch_size=41, epochs=1)
-    training.end(0)
-    fresh.train(batch_size=41, epochs=1)
-    assert training.loss == pytest.approx(loss(fresh.folder), abs=2e-3)
 
 
 # Asked to end
