@@ -5,7 +5,6 @@ grids differ in the sixth digit of the learning rate, since DVC does not run aga
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,10 +14,12 @@ from typing import Any
 
 import yaml
 
+from deploy import sweep_here
 from deploy.verify import machine
 
 RESULTS = Path("benchmarks/results/sweep.json")
 POINTS = 24
+TOGETHER, ALONE = 0.003, 0.003001  # the first learning rate of each grid
 SMALL = {"dataset": "sketches", "sketches": 6000, "width": 32, "epochs": 3, "batch_size": 128, "min_accuracy": 0.0}
 COMMITTER = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
 
@@ -32,13 +33,17 @@ def clone(folder: Path) -> None:
     subprocess.run(["git", *COMMITTER, "commit", "--quiet", "--all", "--message", "small"], cwd=folder, check=True)
 
 
+def grid(first: float) -> str:
+    """POINTS learning rates from `first` on, as `invoke sweep` takes them."""
+    return "lr=" + ",".join(f"{first + number * 1e-4:.6f}" for number in range(POINTS))
+
+
 def seconds(folder: Path, first: float, *options: str) -> float:
-    """How long a grid of POINTS learning rates from `first` on takes."""
-    grid = "lr=" + ",".join(f"{first + number * 1e-4:.6f}" for number in range(POINTS))
+    """How long the grid from `first` on takes."""
     with (folder.parent / "log").open("w+", encoding="utf-8") as log:
         start = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", "invoke", "sweep", "--grid", grid, *options],
+            [sys.executable, "-m", "invoke", "sweep", "--grid", grid(first), *options],
             cwd=folder,
             stdout=log,
             stderr=log,
@@ -56,12 +61,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="atelier-sweep-") as scratch:
         folder = Path(scratch) / "clone"
         clone(folder)
-        together = seconds(folder, 0.003)
+        together = seconds(folder, TOGETHER)
         print(f"{POINTS} points side by side: {together:.0f} s", flush=True)
-        alone = seconds(folder, 0.003001, "--jobs", "1")
+        alone = seconds(folder, ALONE, "--jobs", "1")
     found = {
         "machine": machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": sweep_here.machine()[0],
         "points": POINTS,
         "side_by_side": round(together, 1),
         "one_by_one": round(alone, 1),
