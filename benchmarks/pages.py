@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks import capacity, drift, overhead, preparing, scale, training
+from benchmarks import capacity, drift, overhead, preparing, scale, seeds, sweep, training
 
 RESULTS = Path("docs/results.json")
 MEASURED = {
@@ -15,10 +15,12 @@ MEASURED = {
     "overhead": overhead.table,
     "preparing": preparing.table,
     "scale": scale.table,
+    "seeds": seeds.table,
+    "sweep": sweep.table,
     "training": training.table,
 }
 # In which the tables stand, each between two comments that name it.
-PAGES = ("README.md", "docs/capacity.md", "docs/drift.md", "docs/scale.md")
+PAGES = ("README.md", "docs/capacity.md", "docs/drift.md", "docs/scale.md", "docs/training.md")
 
 
 def publish() -> None:

@@ -18,6 +18,7 @@ def made(fresh: Run, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs that were asked for, in a folder with prepared sketches; they happen in this process."""
     write_params()
     seeds.RESULTS.parent.mkdir(parents=True)
+    monkeypatch.setattr(seeds, "BASELINE_SEEDS", 2)
     monkeypatch.setattr(seeds, "RECIPES", {"fast": ({"epochs": 1}, 2), "wide": ({"width": 24, "epochs": 1}, 1)})
     calls: list[str] = []
 
@@ -40,14 +41,16 @@ def write_params(**changes: object) -> None:
 
 def test_every_run_is_made_once_and_only_what_is_missing_again(made: list[str]) -> None:
     seeds.main()
-    everything = ["once_through()", "trained('fast', 1)", "trained('fast', 2)", "trained('wide', 1)"]
+    ours = ["trained('fast', 1)", "trained('wide', 1)", "trained('fast', 2)"]
+    everything = ["once_through(0)", "once_through(1)", *ours]
     assert made == everything
     found = json.loads(seeds.RESULTS.read_text(encoding="utf-8"))
-    assert found["wide"]["runs"]["1"]["parameters"] > found["fast"]["runs"]["1"]["parameters"]
-    assert all(0.1 < run["accuracy"] <= 1 for run in found["fast"]["runs"].values())
+    runs = {name: entry["runs"] for name, entry in found["recipes"].items()}
+    assert runs["wide"]["1"]["parameters"] > runs["fast"]["1"]["parameters"]
+    assert all(0.1 < run["accuracy"] <= 1 for run in runs["fast"].values())
 
     made.clear()
-    del found["fast"]["runs"]["2"]
+    del runs["fast"]["2"]
     seeds.RESULTS.write_text(json.dumps(found), encoding="utf-8")
     seeds.main()
     assert made == ["trained('fast', 2)"]
@@ -55,7 +58,18 @@ def test_every_run_is_made_once_and_only_what_is_missing_again(made: list[str]) 
     made.clear()
     write_params(lr=0.02)
     seeds.main()
-    assert made == everything
+    assert made == ours  # of which the baseline takes nothing
+
+
+def test_a_recipe_that_sets_what_params_change_is_not_made_again(
+    made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeds, "RECIPES", {"fast": ({"epochs": 1, "lr": 0.01}, 1), "wide": ({"width": 24}, 1)})
+    seeds.main()
+    made.clear()
+    write_params(lr=0.02)
+    seeds.main()
+    assert made == ["trained('wide', 1)"]
 
 
 def test_the_accuracy_is_that_of_the_network_that_was_trained(made: list[str], fresh: Run) -> None:
@@ -74,15 +88,14 @@ def test_the_accuracy_is_that_of_the_network_that_was_trained(made: list[str], f
 
 
 def test_the_table_says_how_many_seeds_there_are_and_what_a_recipe_changes() -> None:
-    runs = {str(n): {"accuracy": 0.94 + n / 1000, "seconds": 300.0, "parameters": 1000} for n in range(3)}
-    found = {
-        "machine": "a machine",
-        "baseline": {"changes": {}, "runs": {"0": {"accuracy": 0.87, "seconds": 200.0}}},
+    runs = {str(n): {"accuracy": 0.94 + n / 1000, "seconds": 300.0 + n, "parameters": 1000} for n in range(3)}
+    recipes = {
+        "baseline": {"changes": {}, "runs": {"1": {"accuracy": 0.87, "seconds": 200.0, "parameters": 5000}}},
         "fast": {"changes": {"epochs": 7}, "runs": runs},
-        "default": {"changes": {}, "runs": {"1": runs["1"]}},
+        "default": {"changes": {}, "runs": {"0": runs["0"]}},
     }
-    assert seeds.table(found)[2:] == [
-        "| the course project's ResNet-18, one epoch | 87.00% | 200 s | 1 |",
-        "| `-S epochs=7`, 1,000 parameters, 3 seeds | 94.10% ± 0.10% | 300 s | 1.5 |",
-        "| params.yaml as it is, 1,000 parameters, one seed | 94.10% | 300 s | 1.5 |",
+    assert seeds.table({"machine": "a machine", "recipes": recipes})[2:] == [
+        "| the course project's ResNet-18, one epoch, 5,000 parameters, one seed | 87.00% | 200 s | 1.00 |",
+        "| `-S epochs=7`, 1,000 parameters, 3 seeds | 94.10% ± 0.10% | 301 s (300 to 302) | 1.50 |",
+        "| params.yaml as it is, 1,000 parameters, one seed | 94.00% | 300 s | 1.50 |",
     ]
