@@ -29,6 +29,7 @@ MIRROR_VARIABLE = "FASHION_MNIST_MIRROR"
 DOWNLOADS = Path(".atelier/fashion-mnist")
 TIMEOUT = 30  # seconds without a byte, after which a mirror counts as dead
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+SPLITS = {"train", "val", "valid", "validation", "test"}  # names of folders that hold class folders
 
 PAYS = 1000  # pictures for each worker, fewer than which are read before it has started
 
@@ -200,7 +201,7 @@ def image_folder(folder: Path, size: int) -> Source:
     """The user's own pictures: `folder/<class>/*.png`, or the same under `folder/train` and `folder/test`.
 
     Raises:
-        StageError: no such folder, no classes, an empty class, or different classes in train and test.
+        StageError: no such folder, no classes, an empty class, train without test, or different classes in the two.
     """
     if not folder.is_dir():
         raise StageError(f"data_dir: {folder.as_posix()} is no folder; make one folder a class in it, with pictures")
@@ -211,6 +212,12 @@ def image_folder(folder: Path, size: int) -> Source:
         odd = sorted(set(classes) ^ set(_class_folders(roots[1])))
         raise StageError(
             f"{folder.as_posix()}: train/ and test/ must hold the same classes; not in both: {', '.join(odd)}"
+        )
+    if classes and not split and SPLITS.issuperset(name.lower() for name in classes):
+        raise StageError(
+            f"{folder.as_posix()} holds {', '.join(classes)}, which are no classes: choose the test pictures with "
+            "train/ and test/ both (in lower case), or put all pictures into one folder a class; those for validation "
+            "are dealt out of train"
         )
     if len(classes) < 2:
         raise StageError(

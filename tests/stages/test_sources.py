@@ -134,6 +134,15 @@ def test_train_and_test_must_have_the_same_classes(tmp_path: Path) -> None:
         image_folder(tmp_path, 28)
 
 
+@pytest.mark.parametrize("others", [["val"], ["Valid"], []])
+def test_train_without_test_is_no_class(tmp_path: Path, others: list[str]) -> None:
+    for name in ("train", *others):
+        save(tmp_path / name / "hat/a.png")
+        save(tmp_path / name / "shoe/a.png")
+    with pytest.raises(StageError, match=r"holds (Valid, )?train(, val)?, which are no classes"):
+        image_folder(tmp_path, 28)
+
+
 def test_pictures_of_any_size_colour_and_format_are_read(tmp_path: Path) -> None:
     save(tmp_path / "Hüte/a.png", (200, 10, 10, 128), "RGBA", (300, 20))
     save(tmp_path / "Hüte/B.JPG", "red", "RGB", (64, 64))
