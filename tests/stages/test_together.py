@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="sends signals, which Windows has not"),
 ]
 ASKED = 128 + signal.SIGTERM
+SOON = 30  # seconds after one process is gone within which the others are
 
 
 @dataclass
@@ -35,10 +37,12 @@ class Training:
     folder: Path
     process: subprocess.Popen[bytes]
     log: Path
+    ended: float = math.nan
 
     def end(self, status: int) -> str:
         """What it said to its end, which is this one, and which leaves no process behind."""
         found, said = self.process.wait(120), self.log.read_text(encoding="utf-8")
+        self.ended = time.time()
         assert found == status, said
         assert not self.left(), said
         return said
@@ -52,6 +56,10 @@ class Training:
                 return False
             time.sleep(0.1)
         return True
+
+    def ended_soon_after(self, other: "Training") -> bool:
+        """Whether it had ended SOON after what went wrong in another, or in itself."""
+        return self.ended - (other.folder / "trouble").stat().st_mtime < SOON
 
     def outs(self) -> dict[str, bytes]:
         """What the stage has made."""
@@ -93,13 +101,19 @@ class Start:
         return folder
 
     def __call__(
-        self, name: str, trouble: dict[str, Any] | None = None, env: dict[str, str] | None = None, **changes: object
+        self,
+        name: str,
+        trouble: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
+        by: Sequence[str] = (),
+        **changes: object,
     ) -> Training:
         """Start the stage in a folder.
 
         Args:
             trouble: what goes wrong; see tests/stages/worker.py.
             env: further variables.
+            by: the module that starts it, with its arguments; none: itself.
             changes: params that differ.
         """
         folder = self.place(name, **changes)
@@ -109,7 +123,7 @@ class Start:
         module = "tests.stages.worker" if trouble or "JOIN" in ours or "SILENT" in ours else "stages.train"
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [sys.executable, "-m", *by, *(["-m"] if by else []), module],
                 cwd=folder,
                 env={**os.environ, **ours},
                 stdout=log,
@@ -170,6 +184,7 @@ def test_one_that_is_killed_is_named_and_the_next_run_ends_as_if_nothing_had_bee
 ) -> None:
     training = start("here", in_epoch_2("SIGKILL", rank), devices=2)
     assert f"train: rank {rank} was killed by SIGKILL; the others were ended\n" in training.end(1)
+    assert training.ended_soon_after(training)
     assert not (training.folder / "models").exists()
     assert [file.suffix for file in training.checkpoints] == [".pt"]
     again = start("here", devices=2)
@@ -181,6 +196,7 @@ def test_one_that_is_killed_is_named_and_the_next_run_ends_as_if_nothing_had_bee
 def test_a_node_that_is_killed_is_named_by_the_other(start: Start) -> None:
     first, second = start.nodes("node", in_epoch_2("SIGKILL"))
     assert f"train: rank 0 ends: rank 1 ({LOOPBACK}) is gone: no sign of life for 15 s" in first.end(LOST)
+    assert first.ended_soon_after(second)
     second.end(-signal.SIGKILL)
     assert not (first.folder / "models").exists()
 
@@ -188,6 +204,7 @@ def test_a_node_that_is_killed_is_named_by_the_other(start: Start) -> None:
 def test_a_first_node_that_is_killed_is_named_by_the_other(start: Start) -> None:
     first, second = start.nodes("node", in_epoch_2("SIGKILL", 0))
     assert f"train: rank 1 ends: rank 0 ({LOOPBACK}) is gone: " in second.end(LOST)
+    assert second.ended_soon_after(first)
     first.end(-signal.SIGKILL)
 
 
@@ -246,6 +263,24 @@ def test_two_learn_as_one_does_and_leave_one_set_of_files(two: Training, run: Ru
     assert "training on cpu in float32, 1 threads, 2 processes\n" in said
     assert said.count("epoch 1/3: ") == 1
     assert two.loss == pytest.approx(loss(run.folder), abs=0.05)
+
+
+@pytest.mark.parametrize("meeting", [["--standalone"], ["--master-port"]])
+def test_torchrun_starts_two_that_make_the_same_bits(meeting: list[str], two: Training, start: Start) -> None:
+    if "--master-port" in meeting:
+        with socket.socket() as free:
+            free.bind((LOOPBACK, 0))
+            meeting = [*meeting, str(free.getsockname()[1])]
+    by = ["torch.distributed.run", *meeting, "--nproc-per-node", "2"]
+    training = start("torchrun", env={"OMP_NUM_THREADS": "1"}, by=by)
+    training.end(0)
+    assert training.outs() == two.outs()
+
+
+def test_under_torchrun_one_that_raises_is_named_with_its_reason(start: Start) -> None:
+    by = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    said = start("torchrun", in_epoch_2("raise"), by=by).end(1)
+    assert "train: rank 0 ends: rank 1 is gone: the disk is full\n" in said
 
 
 @pytest.mark.parametrize("batch_size", [40, 41])  # which cannot be halved
