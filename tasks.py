@@ -75,6 +75,7 @@ BENCHMARKS = (
     "sketches",
     "sustained",
     "sweep",
+    "together",
     "training",
     "unlike",
 )

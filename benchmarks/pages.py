@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks import capacity, drift, overhead, preparing, scale, seeds, sweep, training
+from benchmarks import capacity, drift, overhead, preparing, scale, seeds, sweep, together, training
 
 RESULTS = Path("docs/results.json")
 MEASURED = {
@@ -17,6 +17,7 @@ MEASURED = {
     "scale": scale.table,
     "seeds": seeds.table,
     "sweep": sweep.table,
+    "together": together.table,
     "training": training.table,
 }
 # In which the tables stand, each between two comments that name it.

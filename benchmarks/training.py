@@ -1,16 +1,17 @@
 """A training step beside the course project's, and what surrounds it: medians of interleaved rounds on this machine.
 
 The baseline is that recipe, written anew: torchvision's ResNet-18 with its 7x7 stem at stride 2, Adam 1e-3, batches of
-64, no augmentation, fp32. Ours is params.yaml, once as `train` runs it and once with `precision: reproducible`. The
-figures go to benchmarks/results/training.json, and from there into the README's table (`invoke publish`).
+64, no augmentation, fp32. Ours is params.yaml, as `train` runs it and with `precision: reproducible`, which takes turns
+in processes of its own. The figures go to benchmarks/results/training.json, and from there into the README's table
+(`invoke publish`).
 """
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +20,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import torchvision
+from tqdm import tqdm
 
+from deploy.verify import machine
 from stages import batches, optimizers, params, pins, train
 from stages.network import Network
 from stages.stage import StageError, write_json
 
 RESULTS = Path("benchmarks/results/training.json")
 PREPARED = Path("data/prepared")
-ROUNDS = 7
+TURNS = 2  # of each kind of process
+ROUNDS = 4  # in each, after one that warms up
 PICTURES = 1280  # of each contestant in a round
 BASELINE_BATCH = 64
 Step = Callable[[int], None]
@@ -36,11 +40,12 @@ def baseline(data: batches.Split) -> tuple[torch.nn.Module, Step]:
     """The course project's network, and a step of its recipe, on the batch of that number."""
     network = torchvision.models.resnet18(num_classes=10)
     network.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    network = network.to(data.device)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     todo = batches.order(0, 0, len(data), BASELINE_BATCH)
 
     def step(number: int) -> None:
-        images, labels = data.take(todo[number])
+        images, labels = data.take(todo[number % len(todo)])
         optimizer.zero_grad()
         F.cross_entropy(network(images.unsqueeze(1).float() / 255), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -52,14 +57,17 @@ def ours(data: batches.Split, values: params.Params, feeding: list[float]) -> St
     """A step as `train` makes it; the seconds until its pictures are there go to `feeding`."""
     device, dtype = train.choose(values.precision)
     network = Network(10, values.width).to(device).to(memory_format=torch.channels_last)
-    moving = optimizers.make_optimizers(network, values.lr, values.weight_decay)
+    moving = optimizers.make_optimizers(
+        network, values.lr, values.weight_decay, fused=values.precision == "reproducible"
+    )
     todo = batches.order(values.seed, 0, len(data), values.batch_size)
     mirrored = batches.mirrored(values.seed, len(data))
 
     def step(number: int) -> None:
         started = time.perf_counter()
-        images, labels = data.take(todo[number])
-        images = batches.augment(images, mirrored[todo[number]], values.augment, (values.seed, 3, 0, number))
+        indices = todo[number % len(todo)]
+        images, labels = data.take(indices)
+        images = batches.augment(images, mirrored[indices], values.augment, (values.seed, 3, 0, number))
         feeding.append(time.perf_counter() - started)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             loss = F.cross_entropy(network(images), labels, label_smoothing=values.label_smoothing)
@@ -71,55 +79,81 @@ def ours(data: batches.Split, values: params.Params, feeding: list[float]) -> St
     return step
 
 
+def wait() -> None:
+    """Until a GPU has done what it was asked for."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def microseconds(step: Step, batch: int, start: int, count: int) -> float:
     """A picture's share of `count` steps."""
+    wait()
     started = time.perf_counter()
     for number in range(start, start + count):
         step(number)
+    wait()
     return (time.perf_counter() - started) / (count * batch) * 1e6
 
 
-def rounds(values: params.Params) -> dict[str, float]:
-    """Microseconds a picture of both contestants, and of ours the share that feeds it; medians."""
+def rounds(values: params.Params, names: list[str], pictures: int) -> dict[str, list[float]]:
+    """Microseconds a picture, of each contestant in each round; `feeding`: of ours, what feeds it, in each step."""
     data = batches.read_split(PREPARED, "train", train.choose(values.precision)[0])
     feeding: list[float] = []
     contestants = {
-        "baseline": (baseline(data)[1], BASELINE_BATCH),
-        "ours": (ours(data, values, feeding), values.batch_size),
+        "baseline": (lambda: baseline(data)[1], BASELINE_BATCH),
+        "ours": (lambda: ours(data, values, feeding), values.batch_size),
     }
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    steps = {name: contestants[name][0]() for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
     for number in range(ROUNDS + 1):
-        for name, (step, batch) in contestants.items():
-            count = PICTURES // batch
+        for name, step in steps.items():
+            batch = contestants[name][1]
+            count = pictures // batch
             times[name].append(microseconds(step, batch, number * count, count))
-    found = {name: statistics.median(figures[1:]) for name, figures in times.items()}  # the first is warm-up
-    found["spread"] = (max(times["ours"][1:]) - min(times["ours"][1:])) / found["ours"]
-    return found | {"feeding": statistics.median(feeding) / values.batch_size * 1e6 / found["ours"]}
+    found = {name: figures[1:] for name, figures in times.items()}
+    return found | {"feeding": [second / values.batch_size * 1e6 for second in feeding]}
 
 
-def in_process(values: params.Params, precision: str, environment: dict[str, str]) -> dict[str, float]:
+def in_process(precision: str, environment: dict[str, str], *names: str) -> dict[str, list[float]]:
     """`rounds` in a process of its own, in which libraries have read their environment anew."""
-    code = f"import json; from benchmarks import training as t; t.told({precision!r})"
+    code = f"from benchmarks import training; training.told({precision!r}, {list(names)}, {PICTURES})"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True
     )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def told(precision: str) -> None:
+def told(precision: str, names: list[str], pictures: int) -> None:
     """Print the `rounds` of a precision as JSON, for `in_process`."""
     torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    print(json.dumps(rounds(params.load().model_copy(update={"precision": precision}))))
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    print(json.dumps(rounds(params.load().model_copy(update={"precision": precision}), names, pictures)))
 
 
-def seconds(*command: str) -> float:
+def nothing_to_do(here: Path = Path()) -> dict[str, float]:
+    """Seconds of a `dvc repro` here, of one where a single stage does nothing, and of `dvc --version`."""
+    dvc = (sys.executable, "-m", "dvc")
+    with tempfile.TemporaryDirectory(prefix="atelier-empty-") as folder:
+        Path(folder, "file").touch()
+        Path(folder, "dvc.yaml").write_text("stages: {none: {cmd: git --version, deps: [file]}}\n", "utf-8")
+        for command in (("git", "init", "--quiet"), (*dvc, "init", "--quiet"), (*dvc, "repro")):
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        empty = seconds(*dvc, "repro", folder=Path(folder))
+    return {
+        "dvc repro": seconds(*dvc, "repro", folder=here),
+        "least": empty,
+        "dvc --version": seconds(*dvc, "--version"),
+    }
+
+
+def seconds(*command: str, folder: Path = Path()) -> float:
     """Median of three runs of a command."""
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
         times.append(time.perf_counter() - started)
     return statistics.median(times)
 
@@ -132,27 +166,25 @@ def main() -> None:
         values = params.load()
     except StageError as error:
         sys.exit(f"training: {error}")
-    here = in_process(values, values.precision, {})
-    pinned = in_process(values, "reproducible", pins.PINS)
+    times: dict[str, list[float]] = {"baseline": [], "ours": [], "reproducible": [], "feeding": []}
+    for _ in tqdm(range(TURNS), "turns", leave=False):
+        here = in_process(values.precision, {}, "baseline", "ours")
+        here["reproducible"] = in_process("reproducible", pins.PINS, "ours")["ours"]
+        for name, figures in here.items():
+            times[name] += figures
     count = len(batches.read_split(PREPARED, "train", torch.device("cpu")))
-    dvc = (sys.executable, "-m", "dvc")
+    median = {name: statistics.median(figures) for name, figures in times.items()}
+    raced = ("baseline", "ours", "reproducible")
     found: dict[str, Any] = {
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "dtype": str(train.choose(values.precision)[1]).removeprefix("torch."),
-            "torch": torch.__version__,
-        },
-        "epoch": {name: round(here[name] * count / 1e6, 1) for name in ("baseline", "ours")},
-        "reproducible_epoch": round(pinned["ours"] * count / 1e6, 1),
+        "machine": machine(),
+        "dtype": str(train.choose(values.precision)[1]).removeprefix("torch."),
+        "rounds": TURNS * ROUNDS,
+        "epoch": {name: round(median[name] * count / 1e6, 1) for name in raced},
+        "spread": {name: round((max(times[name]) - min(times[name])) / median[name], 3) for name in raced},
         "epochs": values.epochs,
         "parameters": sum(p.numel() for p in Network(10, values.width).parameters()),
-        "spread": round(here["spread"], 3),
-        "feeding": round(here["feeding"], 4),
-        "nothing_to_do": {
-            "dvc repro": round(seconds(*dvc, "repro"), 2),
-            "dvc --version": round(seconds(*dvc, "--version"), 2),
-        },
+        "feeding": round(median["feeding"] / median["ours"], 4),
+        "nothing_to_do": {name: round(figure, 2) for name, figure in nothing_to_do().items()},
     }
     write_json(RESULTS, found)
     for line in table(found):
@@ -161,20 +193,26 @@ def main() -> None:
 
 def table(found: dict[str, Any]) -> list[str]:
     """The figures as rows of Markdown, for the README."""
-    base, own = found["epoch"]["baseline"], found["epoch"]["ours"]
-    whole = own * found["epochs"]
-    machine = f"{found['machine']['threads']} threads, {found['machine']['dtype']}"
-    rows = [
-        ("an epoch of the course project's ResNet-18, fp32", f"{base:.0f} s"),
-        (f"an epoch of ours, {found['parameters']:,} parameters, {machine}", f"{own:.0f} s: {own / base:.2f} of it"),
-        (f"training, {found['epochs']} epochs", f"{whole / 60:.1f} min, {whole / base:.1f} epochs of theirs"),
-        ("with `precision: reproducible`", f"{found['reproducible_epoch'] / own:.1f} times as long"),
-        ("pictures and augmentation", f"{found['feeding']:.1%} of a step"),
-        ("`dvc repro` with nothing to do", f"{found['nothing_to_do']['dvc repro']:.1f} s; `dvc --version`: "
-                                           f"{found['nothing_to_do']['dvc --version']:.1f} s"),
-    ]  # fmt: skip
-    head = [f"| training, medians of {ROUNDS} interleaved rounds | |", "|---|---|"]
-    return [*head, *(f"| {name} | {figure} |" for name, figure in rows)]
+    epoch, epochs = found["epoch"], found["epochs"]
+    idle = found["nothing_to_do"]
+
+    def row(what: str, name: str, times: int = 1) -> str:
+        took = epoch[name] * times
+        time = f"{took:.0f} s" if took < 600 else f"{took / 60:.1f} min"
+        return f"| {what} | {time} | {found['spread'][name]:.0%} | {took / epoch['baseline']:.2f} |"
+
+    return [
+        f"| {found['machine']} | median of {found['rounds']} rounds | their spread | epochs of theirs |",
+        "|---|---|---|---|",
+        row("an epoch of the course project's ResNet-18, float32", "baseline"),
+        row(f"an epoch of ours, {found['parameters']:,} parameters, {found['dtype']}", "ours"),
+        row(f"training, {epochs} epochs", "ours", epochs),
+        row("the same with `precision: reproducible`", "reproducible", epochs),
+        f"| pictures and augmentation | {found['feeding']:.1%} of a step | | |",
+        f"| `dvc repro` with nothing to do | {idle['dvc repro']:.1f} s | | |",
+        f"| DVC's least: a stage without outs, nothing to do; `dvc --version` | {idle['least']:.1f} s; "
+        f"{idle['dvc --version']:.1f} s | | |",
+    ]
 
 
 if __name__ == "__main__":

@@ -141,6 +141,8 @@ def machine() -> str:
     import torch
 
     features = [name for name in ("avx2", "avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(name)]
+    if torch.cuda.is_available():
+        features.append(torch.cuda.get_device_name())
     return (
         f"{platform.machine()} {' '.join(features)}, {torch.get_num_threads()} threads, "
         f"Python {platform.python_version()}, torch {torch.__version__}"

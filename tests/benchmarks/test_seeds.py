@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from benchmarks import seeds
+from benchmarks.training import Step, baseline
+from stages import batches
 from tests.conftest import ROOT, TRAIN, Run
 
 
@@ -70,6 +73,24 @@ def test_a_recipe_that_sets_what_params_change_is_not_made_again(
     write_params(lr=0.02)
     seeds.main()
     assert made == ["trained('wide', 1)"]
+
+
+def test_a_baseline_of_another_recipe_is_made_again(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def child(call: str) -> dict[str, Any]:
+        asked.append(call)
+        return {"accuracy": 0.5, "seconds": 1.0, "parameters": 1}
+
+    def other(data: batches.Split) -> tuple[torch.nn.Module, Step]:
+        return baseline(data)
+
+    monkeypatch.setattr(seeds, "child", child)
+    seeds.main()
+    asked.clear()
+    monkeypatch.setattr(seeds, "baseline", other)
+    seeds.main()
+    assert asked == ["once_through(0)", "once_through(1)"]
 
 
 def test_the_accuracy_is_that_of_the_network_that_was_trained(made: list[str], fresh: Run) -> None:

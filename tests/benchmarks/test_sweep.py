@@ -1,6 +1,7 @@
 """What the benchmark of a sweep asks for, and what it says."""
 
 from benchmarks import sweep
+from stages import params
 
 
 def points(first: float) -> set[str]:
@@ -10,6 +11,10 @@ def points(first: float) -> set[str]:
 def test_the_two_grids_share_no_point_which_dvc_would_not_run_again() -> None:
     assert len(points(sweep.TOGETHER)) == len(points(sweep.ALONE)) == sweep.POINTS
     assert not points(sweep.TOGETHER) & points(sweep.ALONE)
+
+
+def test_no_point_of_a_grid_is_the_run_that_the_clone_comes_with() -> None:
+    assert f"{params.load().lr:.6f}" not in points(sweep.TOGETHER) | points(sweep.ALONE)
 
 
 def test_the_table_says_how_much_longer_one_after_the_other_takes() -> None:
