@@ -249,7 +249,7 @@ def next_steps(names: Names, number: str) -> list[str]:
 
 
 def budget(names: Names) -> str:
-    """The command that sets a budget: a letter at half of it, and at all of it. Nothing is turned off."""
+    """The command that sets a budget: an e-mail at half of it, and at all of it. Nothing is turned off."""
     apis = "billingbudgets.googleapis.com cloudbilling.googleapis.com"
     account = f"$(gcloud billing projects describe {names.project} --format='value(billingAccountName)')"
     return (
