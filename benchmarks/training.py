@@ -198,8 +198,8 @@ def table(found: dict[str, Any]) -> list[str]:
 
     def row(what: str, name: str, times: int = 1) -> str:
         took = epoch[name] * times
-        time = f"{took:.0f} s" if took < 600 else f"{took / 60:.1f} min"
-        return f"| {what} | {time} | {found['spread'][name]:.0%} | {took / epoch['baseline']:.2f} |"
+        shown = f"{took:.0f} s" if took < 600 else f"{took / 60:.1f} min"
+        return f"| {what} | {shown} | {found['spread'][name]:.0%} | {took / epoch['baseline']:.2f} |"
 
     return [
         f"| {found['machine']} | median of {found['rounds']} rounds | their spread | epochs of theirs |",
