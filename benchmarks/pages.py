@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks import capacity, drift, overhead, preparing, scale, seeds, sweep, together, training
+from benchmarks import capacity, drift, goals, overhead, preparing, scale, seeds, sweep, together, training
 
 RESULTS = Path("docs/results.json")
 MEASURED = {
@@ -50,9 +50,9 @@ def publish() -> None:
 def tables(published: dict[str, Any]) -> dict[str, str]:
     """The tables in Markdown, by name."""
     made = {"results": results_table(published), "robustness": robustness_table(published)}
-    for name, table in MEASURED.items():
-        found = json.loads(Path(f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
-        made[name] = "\n".join(table(found))
+    measured = {name: json.loads(Path(f"benchmarks/results/{name}.json").read_text("utf-8")) for name in MEASURED}
+    made |= {name: "\n".join(table(measured[name])) for name, table in MEASURED.items()}
+    made["goals"] = "\n".join(goals.table(measured, published["evaluation"]))
     return made
 
 
