@@ -1,6 +1,6 @@
 """What training reaches over seeds, and in what time, beside one epoch of the course project's recipe.
 
-Every run is `train` as the stage calls it, in a process of its own; its network sees the test split once, one pass a
+Every run is `train` as the stage calls it, in processes of its own; its network sees the test split once, one pass a
 picture. Seconds are those of the epochs' steps, as for the baseline; the recipes take turns, since a machine is faster
 at one hour than at another. On two cores all of it takes hours: a run that is in RESULTS is not made again unless its
 params, the pictures, the code, torch or the machine are others, and a stopped one goes on from its last epoch.
@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from benchmarks.training import BASELINE_BATCH, baseline, wait
 from deploy.verify import machine
-from stages import batches, params, train
+from stages import batches, params, train, world
 from stages.evaluate import outputs
+from stages.launch import launch
 from stages.network import load
 from stages.stage import StageError, read_json, sha256, write_json
 
@@ -32,8 +33,10 @@ PREPARED = Path("data/prepared")
 WORK = Path(".atelier/seeds")
 BASELINE, BASELINE_SEEDS = "baseline", 3
 # The changes to params.yaml of each recipe, and with how many seeds it runs.
+FAST = {"epochs": 6, "augment": "flip", "lr": 0.01}
 RECIPES: dict[str, tuple[dict[str, Any], int]] = {
-    "fast": ({"epochs": 6, "augment": "flip", "lr": 0.01}, 5),
+    "fast": (FAST, 5),
+    "shared": (FAST | {"devices": 2}, 1),
     "default": ({}, 5),
     "quality": ({"width": 160, "epochs": 30, "augment": "erase"}, 1),
 }
@@ -63,16 +66,25 @@ def parameters(network: torch.nn.Module) -> int:
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """All params of a recipe."""
-    return params.load().model_dump() | RECIPES[name][0]
+    """All params of a recipe, by one process unless it says otherwise."""
+    return params.load().model_dump() | {"devices": 1} | RECIPES[name][0]
 
 
 def trained(name: str, seed: int) -> None:
-    """Train a recipe with a seed; print its seconds, accuracy on the test split and parameters as JSON."""
-    values = recipe(name) | {"seed": seed, "devices": 1}
+    """Train a recipe with a seed; print its seconds, accuracy on the test split and parameters as JSON.
+
+    A recipe with several devices is trained by as many processes, which this one starts.
+    """
+    values = recipe(name) | {"seed": seed}
+    place = world.find(values["devices"])
+    if not place.started:
+        launch([sys.executable, "-c", f"from benchmarks import seeds; seeds.trained({name!r}, {seed})"], place)
+        return
     folder = WORK / f"{name}-{seed}"
     file, speed = folder / "network.pt", folder / "speed"
     train.train(PREPARED, file, folder / "training", speed, **{k: values[k] for k in params.names(train.train)})
+    if not place.first:
+        return
     test = batches.read_split(PREPARED, "test", torch.device("cpu"))  # where `load` puts a network
     network, _ = load(str(file))
     _, scores, labels = outputs(network, test)
@@ -94,7 +106,9 @@ def made_of(name: str) -> str:
     made: Any = hashlib.sha256(f"{inspect.getsource(baseline)}{BASELINE_BATCH}".encode()).hexdigest()
     if name != BASELINE:  # which reads no params
         made = {k: v for k, v in recipe(name).items() if k in params.names(train.train)}
-        del made["seed"], made["devices"]
+        del made["seed"]
+        if made["devices"] == 1:  # left out, so that figures from before `devices` was a choice still match
+            del made["devices"]
     return json.dumps([read_json(PREPARED / "meta.json")["sha256"], made, sha256(*train.CODE), machine()])
 
 

@@ -1,5 +1,7 @@
 """How far the losses of one process and of two lie apart in the first steps of a training, a thread a process.
 
+Beside that, how far those of one process lie apart with one thread and with two: what other rounding alone does.
+
 `train` runs as it is, launched as the stage launches it, with data/prepared and params.yaml, and ends when it looks at
 its losses for the second time.
 """
@@ -48,8 +50,8 @@ def launched(processes: int) -> None:
     launch([sys.executable, "-c", "from benchmarks import together; together.first_losses()"], world.find(processes))
 
 
-def losses(values: dict[str, Any], processes: int) -> list[float]:
-    """The first losses by so many processes, a thread each; not more than an epoch has.
+def losses(values: dict[str, Any], processes: int, threads: int) -> list[float]:
+    """The first losses by so many processes that share so many threads; not more than an epoch has.
 
     Raises:
         StageError: they failed, and have said why.
@@ -58,11 +60,11 @@ def losses(values: dict[str, Any], processes: int) -> list[float]:
         folder = Path(scratch)
         shutil.copytree(PREPARED, folder / PREPARED)
         write_json(folder / "params.yaml", values)  # JSON is YAML
-        threads = str(processes)  # which the launcher deals out
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": threads}
+        here = str(Path(__file__).parents[1])
+        environment = {**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": str(threads)}
         command = [sys.executable, "-c", f"from benchmarks import together; together.launched({processes})"]
         if subprocess.run(command, cwd=folder, env=environment, check=False).returncode:
-            raise StageError(f"{processes} processes failed")
+            raise StageError(f"the training by {processes} failed")
         found: list[float] = json.loads((folder / LOSSES).read_text(encoding="utf-8"))
     return found
 
@@ -73,23 +75,40 @@ def main() -> None:
         sys.exit("together: data/prepared is missing: run `uv run dvc repro`")
     try:
         values = params.load().model_dump()
-        one, several = losses(values, 1), losses(values, PROCESSES)
+        one = losses(values, 1, 1)
+        several, threaded = losses(values, PROCESSES, PROCESSES), losses(values, 1, PROCESSES)
     except StageError as error:
         sys.exit(f"together: {error}")
-    apart = [abs(a - b) for a, b in zip(one, several, strict=True)]
-    found = {"machine": machine(), "processes": PROCESSES, "apart": [float(f"{figure:.3g}") for figure in apart]}
+    found = {
+        "machine": machine(),
+        "processes": PROCESSES,
+        "apart": apart(one, several),
+        "apart_by_threads": apart(one, threaded),
+    }
     write_json(RESULTS, found)
     print("\n".join(table(found)))
 
 
+def apart(some: list[float], others: list[float]) -> list[float]:
+    """How far the losses of each step lie apart, to three digits."""
+    return [float(f"{abs(a - b):.3g}") for a, b in zip(some, others, strict=True)]
+
+
 def table(found: dict[str, Any]) -> list[str]:
     """What was measured, in Markdown."""
-    apart = found["apart"]
-    counts = sorted({1, max(1, len(apart) // 2), len(apart)})
+    processes, threads = found["apart"], found["apart_by_threads"]
+    n = found["processes"]
+    steps = len(processes)
+    counts = sorted({1, max(1, steps // 2), steps})
     return [
-        f"| losses of one process and of {found['processes']}, a thread each, {found['machine']} | apart at most |",
-        "|---|---|",
-        *(f"| in the first {f'{n} steps' if n > 1 else 'step'} | {max(apart[:n]):.1e} |" for n in counts),
+        f"| losses lie apart at most, {found['machine']} | one process and {n}, a thread each "
+        f"| one process, with one thread and with {n} |",
+        "|---|---|---|",
+        *(
+            f"| in the first {f'{count} steps' if count > 1 else 'step'} | {max(processes[:count]):.1e} "
+            f"| {max(threads[:count]):.1e} |"
+            for count in counts
+        ),
     ]
 
 

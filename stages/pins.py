@@ -20,6 +20,7 @@ from stages.stage import StageError, log
 
 THREADS = 2  # as many on one core as on a hundred
 PINS = {
+    "CUDA_VISIBLE_DEVICES": "-1",  # none: `devices: auto` would count them
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",  # MKL promises no other for processors that are not Intel's

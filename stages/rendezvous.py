@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from stages.stage import StageError
 from stages.world import LOOPBACK, LOST, World
@@ -66,10 +66,10 @@ def join(place: World, device: torch.device) -> Iterator[World]:
 
 
 def _meet(place: World) -> Any:
-    """The store of all; rank 0 holds it."""
+    """The store of all; rank 0 holds it, or torchrun's agent."""
     end = time.monotonic() + JOIN
     short = datetime.timedelta(seconds=60)
-    if place.first:
+    if place.first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         inherited = os.environ.get("ATELIER_LISTEN")  # a socket of the launcher's, on the loopback only
         listener = int(inherited) if inherited else None
         try:
@@ -90,12 +90,14 @@ def _meet(place: World) -> Any:
                 )
             time.sleep(0.5)
         store = TCPStore(place.host, place.port, None, False, short)
-    store.set(f"here/{place.rank}", "1")
-    while missing := [rank for rank in range(place.size) if not store.check([f"here/{rank}"])]:
+    # The agent's holds what an attempt before this one has left.
+    ours = PrefixStore(f"attempt/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    ours.set(f"here/{place.rank}", "1")
+    while missing := [rank for rank in range(place.size) if not ours.check([f"here/{rank}"])]:
         if time.monotonic() > end:
             raise StageError(f"{place.name(missing)} did not come within {JOIN // 60} min, of {place.size} processes")
         time.sleep(0.2)
-    return store
+    return ours
 
 
 def _leave(place: World, store: Any) -> None:

@@ -130,7 +130,7 @@ def test_every_command_is_run_by_a_test_or_says_what_it_needs() -> None:
 
 def test_what_is_needed_is_among_few_things() -> None:
     assert {block.title for block in blocks()} - {"", TERMINAL} == {
-        "downloads Fashion-MNIST, and trains for 7 to 22 minutes",
+        "downloads Fashion-MNIST, and trains for 8 to 27 minutes",
         "needs a DVC remote and a git remote",
         "needs a DVC remote",
         "needs a Google Cloud project",

@@ -56,6 +56,11 @@ def test_committed_params_are_those_of_the_published_run() -> None:
             assert params[key] == value, key
 
 
+def test_the_training_that_was_timed_is_that_of_the_params() -> None:
+    timed = json.loads((ROOT / "benchmarks/results/training.json").read_text(encoding="utf-8"))
+    assert timed["epochs"] == yaml.safe_load(committed("params.yaml"))["epochs"]
+
+
 def test_every_task_the_readme_names_exists() -> None:
     listed = subprocess.run(
         [sys.executable, "-m", "invoke", "--list"], cwd=ROOT, capture_output=True, text=True, check=True

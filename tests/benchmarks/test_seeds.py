@@ -108,6 +108,27 @@ def test_the_accuracy_is_that_of_the_network_that_was_trained(made: list[str], f
         assert metrics["accuracy"] == pytest.approx(found[seed], abs=1e-6)
 
 
+@pytest.mark.slow
+def test_a_recipe_can_ask_for_two_processes(
+    fresh: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A real recipe: the processes import the module anew, and see nothing of what a test puts into it."""
+    write_params()
+    monkeypatch.setitem(seeds.RECIPES, "alone", (seeds.RECIPES["shared"][0] | {"devices": 1}, 1))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    seeds.trained("shared", 1)
+    said = capfd.readouterr().out
+    assert ", 2 processes\n" in said
+    shared = json.loads(said.splitlines()[-1])
+    seeds.trained("alone", 1)
+    said = capfd.readouterr().out
+    assert " processes\n" not in said
+    alone = json.loads(said.splitlines()[-1])
+    assert shared["parameters"] == alone["parameters"]
+    assert shared["accuracy"] == pytest.approx(alone["accuracy"], abs=0.1)
+    assert seeds.made_of("shared") != seeds.made_of("alone")
+
+
 def test_the_table_says_how_many_seeds_there_are_and_what_a_recipe_changes() -> None:
     runs = {str(n): {"accuracy": 0.94 + n / 1000, "seconds": 300.0 + n, "parameters": 1000} for n in range(3)}
     recipes = {

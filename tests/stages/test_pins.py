@@ -66,6 +66,17 @@ def test_it_is_fp32_on_the_cpu_whatever_is_there(monkeypatch: pytest.MonkeyPatch
     assert choose("reproducible") == (torch.device("cpu"), torch.float32)
 
 
+def test_no_gpu_is_counted(restarts: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`devices: auto` counts those that torch reads from this variable, whatever it said before."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert torch.cuda._parse_visible_devices() == [0, 1]
+    pins.apply()
+    (environment,) = restarts
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", environment["CUDA_VISIBLE_DEVICES"])
+    assert torch.cuda._parse_visible_devices() == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="says which cores a process may use")
 def test_neither_cores_nor_caps_nor_threads_change_a_bit(run: Run, tmp_path: Path) -> None:

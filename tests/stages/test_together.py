@@ -283,6 +283,14 @@ def test_under_torchrun_one_that_raises_is_named_with_its_reason(start: Start) -
     assert "train: rank 0 ends: rank 1 is gone: the disk is full\n" in said
 
 
+@pytest.mark.parametrize("what", ["SIGKILL", "raise"])
+def test_what_torchrun_starts_anew_ends_as_if_nothing_had_been(what: str, two: Training, start: Start) -> None:
+    by = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    training = start("torchrun", in_epoch_2(what), {"OMP_NUM_THREADS": "1"}, by)
+    assert "going on from epoch 2, step 1" in training.end(0)
+    assert training.outs() == two.outs()
+
+
 @pytest.mark.parametrize("batch_size", [40, 41])  # which cannot be halved
 def test_two_take_the_steps_of_one(start: Start, fresh: Run, batch_size: int) -> None:
     """With a low learning rate: a high one makes 0.005 of a difference in rounding, as other threads do."""

@@ -2,8 +2,8 @@
 
 TROUBLE says what, as JSON: `{"rank": 1, "epoch": 1, "step": 2, "what": "SIGKILL"}`. `what` is a signal, which the
 process sends itself; `ask`, a SIGTERM to the process that started it; `raise`, an error that the stage would raise; or
-`skew`, arithmetic that is not quite that of the others, from there on. JOIN and SILENT are those of
-stages/rendezvous.py, in seconds.
+`skew`, arithmetic that is not quite that of the others, from there on. It goes wrong once: not in what torchrun starts
+anew. JOIN and SILENT are those of stages/rendezvous.py, in seconds.
 """
 
 import json
@@ -52,7 +52,8 @@ def main() -> None:
     rendezvous.JOIN = int(os.environ.get("JOIN", rendezvous.JOIN))
     rendezvous.SILENT = int(os.environ.get("SILENT", rendezvous.SILENT))
     train.launch = lambda _, place: launch([sys.executable, "-m", "tests.stages.worker"], place)
-    asked = json.loads(os.environ.get("TROUBLE", "{}"))
+    anew = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    asked = {} if anew else json.loads(os.environ.get("TROUBLE", "{}"))
     place = world.find(1)
 
     def troubled(images: Any, flip: Any, level: str, key: tuple[int, ...], part: slice) -> Any:
