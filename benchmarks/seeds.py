@@ -37,7 +37,6 @@ FAST = {"epochs": 6, "augment": "flip", "lr": 0.01}
 RECIPES: dict[str, tuple[dict[str, Any], int]] = {
     "fast": (FAST, 5),
     "shared": (FAST | {"devices": 2}, 1),
-    "default": ({}, 5),
     "quality": ({"width": 160, "epochs": 30, "augment": "erase"}, 1),
 }
 
@@ -161,9 +160,7 @@ def table(found: dict[str, Any]) -> list[str]:
     for name in (BASELINE, *(name for name in RECIPES if name in recipes)):
         runs = list(recipes[name]["runs"].values())
         changes = " ".join(f"-S {key}={value}" for key, value in recipes[name]["changes"].items())
-        what = f"`{changes}`" if changes else "params.yaml as it is"
-        if name == BASELINE:
-            what = "the course project's ResNet-18, one epoch"
+        what = "the course project's ResNet-18, one epoch" if name == BASELINE else f"`{changes}`"
         exact = [run["accuracy"] for run in runs]
         took = [run["seconds"] for run in runs]
         seeds = f"{len(runs)} seeds" if len(runs) > 1 else "one seed"

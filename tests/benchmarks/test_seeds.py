@@ -134,10 +134,10 @@ def test_the_table_says_how_many_seeds_there_are_and_what_a_recipe_changes() -> 
     recipes = {
         "baseline": {"changes": {}, "runs": {"1": {"accuracy": 0.87, "seconds": 200.0, "parameters": 5000}}},
         "fast": {"changes": {"epochs": 7}, "runs": runs},
-        "default": {"changes": {}, "runs": {"0": runs["0"]}},
+        "quality": {"changes": {"width": 160}, "runs": {"0": runs["0"]}},
     }
     assert seeds.table({"machine": "a machine", "recipes": recipes})[2:] == [
         "| the course project's ResNet-18, one epoch, 5,000 parameters, one seed | 87.00% | 200 s | 1.00 |",
         "| `-S epochs=7`, 1,000 parameters, 3 seeds | 94.10% ± 0.10% | 301 s (300 to 302) | 1.50 |",
-        "| params.yaml as it is, 1,000 parameters, one seed | 94.00% | 300 s | 1.50 |",
+        "| `-S width=160`, 1,000 parameters, one seed | 94.00% | 300 s | 1.50 |",
     ]
