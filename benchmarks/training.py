@@ -132,6 +132,12 @@ def told(precision: str, names: list[str], pictures: int) -> None:
     print(json.dumps(rounds(params.load().model_copy(update={"precision": precision}), names, pictures)))
 
 
+def behind(here: Path = Path()) -> bool:
+    """Whether a `dvc repro` here would have something to do, and so train in the middle of a measurement."""
+    status = (sys.executable, "-m", "dvc", "status", "--quiet")
+    return subprocess.run(status, cwd=here, check=False, capture_output=True).returncode != 0
+
+
 def nothing_to_do(here: Path = Path()) -> dict[str, float]:
     """Seconds of a `dvc repro` here, of one where a single stage does nothing, and of `dvc --version`."""
     dvc = (sys.executable, "-m", "dvc")
@@ -162,6 +168,8 @@ def main() -> None:
     """Measure, print the table, write the figures."""
     if not PREPARED.exists():
         sys.exit("training: data/prepared is missing: run `uv run dvc repro`")
+    if behind():
+        sys.exit("training: a `dvc repro` with nothing to do is timed, too, and here it would train: run one first")
     try:
         values = params.load()
     except StageError as error:

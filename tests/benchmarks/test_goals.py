@@ -18,10 +18,15 @@ def runs(figures: list[tuple[float, ...]]) -> dict[str, dict[str, float]]:
 
 @pytest.fixture
 def figures() -> dict[str, Any]:
-    """What was measured, and under `evaluation` what the published run reached."""
+    """What was measured, and under `evaluation` what the published run reached.
+
+    Where a verdict takes two figures, they are such that it is met: another machine's need not be.
+    """
     folder = ROOT / "benchmarks/results"
     found = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in MEASURED}
     found["seeds"]["recipes"]["fast"]["runs"] = runs([(0.939, 400), (0.941, 400)])  # 94 %, ± 0.14
+    found["training"] |= {"epoch": {"baseline": 500, "ours": 50, "reproducible": 50}, "epochs": 20}
+    found["preparing"] |= {"idx_seconds": 1, "png_a_second": 6000}
     found["seeds"]["recipes"]["baseline"]["runs"] = runs([(0.87, 390)])
     return found | {"evaluation": {"accuracy": 0.9}}
 

@@ -15,6 +15,7 @@ from tests.conftest import ROOT, TRAIN, Run
 @pytest.mark.slow
 def test_every_contestant_is_measured_in_every_round(fresh: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "PICTURES", training.BASELINE_BATCH)
+    monkeypatch.setattr(training, "behind", lambda: False)
     monkeypatch.setattr(training, "nothing_to_do", lambda: {"dvc repro": 2.0, "least": 1.5, "dvc --version": 0.5})
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | TRAIN
@@ -27,6 +28,24 @@ def test_every_contestant_is_measured_in_every_round(fresh: Run, monkeypatch: py
     assert set(found["epoch"]) == set(found["spread"]) == {"baseline", "ours", "reproducible"}
     assert found["epoch"]["baseline"] > found["epoch"]["ours"]
     assert 0 < found["feeding"] < 1
+
+
+def test_it_does_not_begin_where_dvc_repro_would_train(fresh: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "behind", lambda: True)
+    with pytest.raises(SystemExit, match=r"^training: .* here it would train"):
+        training.main()
+
+
+@pytest.mark.slow
+def test_a_pipeline_is_behind_until_it_was_run(tmp_path: Path) -> None:
+    dvc = [sys.executable, "-m", "dvc"]
+    for command in (["git", "init", "--quiet"], [*dvc, "init", "--quiet"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    (tmp_path / "dvc.yaml").write_text("stages: {one: {cmd: git --version, deps: [file]}}\n", encoding="utf-8")
+    (tmp_path / "file").touch()
+    assert training.behind(tmp_path)
+    subprocess.run([*dvc, "repro", "--quiet"], cwd=tmp_path, check=True)
+    assert not training.behind(tmp_path)
 
 
 @pytest.mark.slow
