@@ -109,7 +109,7 @@ def table(measured: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
         row(
             f"{sweep['points']} points of a sweep faster than one after the other",
             gained > 1,
-            f"{gained:.2f} times, see [below](#a-grid-side-by-side)",
+            "its figures, and what they lack, stand [below](#a-grid-side-by-side)",
             "`sweep`",
         ),
         row("`precision: reproducible` for less than 1.5 times the time", price < 1.5, f"{price:.2f}", "`training`"),
